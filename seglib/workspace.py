@@ -1,0 +1,96 @@
+"""The folder everything lives in. Every path is made here, from ids, never from a user's text.
+
+    <root>/studio.db                     runs, data sets, metrics (SQLite)
+    <root>/volumes/<id>.zarr             one imported volume (OME-Zarr)
+    <root>/runs/<id>/                    config.json, log.txt, checkpoints/, preview.zarr
+    <root>/predictions/<id>/             labels.zarr and exported files
+    <root>/scratch/                      work in progress; emptied of the dead at start
+"""
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from seglib.errors import SeglibError
+
+ENVIRONMENT = "SEGLIB_WORKSPACE"
+SCRATCH_LIFETIME_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One workspace folder; made on first use.
+
+    root: absolute path of the folder.
+    """
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "studio.db"
+
+    def volume(self, volume_id: int) -> Path:
+        return self._numbered("volumes", volume_id).with_suffix(".zarr")
+
+    def run(self, run_id: int) -> Path:
+        return self._numbered("runs", run_id)
+
+    def checkpoint(self, run_id: int, kind: str) -> Path:
+        """Path of a run's checkpoint; kind is `last`, `best` or `previous`."""
+        if kind not in ("last", "best", "previous"):
+            raise SeglibError(f"A checkpoint is 'last', 'best' or 'previous', not {kind!r}.")
+        return self.run(run_id) / "checkpoints" / f"{kind}.pt"
+
+    def preview(self, run_id: int) -> Path:
+        return self.run(run_id) / "preview.zarr"
+
+    def prediction(self, run_id: int) -> Path:
+        return self._numbered("predictions", run_id)
+
+    def _numbered(self, folder: str, number: int) -> Path:
+        # bool is an int, and int("٣") is 3: only a plain positive int names a folder.
+        if type(number) is not int or number < 1:
+            raise SeglibError(f"{number!r} is not an id in {folder}.")
+        return self.root / folder / str(number)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder of its own for work in progress, removed on the way out, whatever happened."""
+        path = self.root / "scratch" / uuid.uuid4().hex
+        path.mkdir(parents=True)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def sweep_scratch(self, older_than_s: float = SCRATCH_LIFETIME_S) -> None:
+        """Removes scratch folders that a killed process left behind."""
+        now = time.time()
+        for path in (self.root / "scratch").glob("*"):
+            with contextlib.suppress(OSError):  # another process may be removing the same folder
+                if now - path.stat().st_mtime > older_than_s:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def open_workspace(root: str | os.PathLike[str] | None = None) -> Workspace:
+    """The workspace at `root`, else at $SEGLIB_WORKSPACE, else `seglib-workspace` in the home folder.
+
+    Raises SeglibError where the folder cannot be made or written to.
+    """
+    chosen = Path(root or os.environ.get(ENVIRONMENT) or Path.home() / "seglib-workspace")
+    path = chosen.expanduser().resolve()
+    try:
+        for name in ("volumes", "runs", "predictions", "scratch"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SeglibError(
+            f"The workspace folder {path} cannot be made ({error.strerror}). "
+            f"Set {ENVIRONMENT} to a folder you may write to."
+        ) from error
+    return Workspace(path)
