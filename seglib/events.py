@@ -1,0 +1,112 @@
+"""What a job says while it runs. Whoever drives a job pulls these and does with them what it likes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from seglib.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class Started:
+    """The job is set up. total: steps or tiles in all; done: those an earlier attempt made."""
+
+    total: int
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimiser step. step: counted from 1 over the whole run; seconds: since the step before."""
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    patches: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One epoch on training patches. scores: name -> value, over all patches of the epoch."""
+
+    step: int
+    epoch: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ValidationDone:
+    """The validation part was segmented whole. scores: name -> value over all of it."""
+
+    step: int
+    epoch: int
+    scores: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PreviewMade:
+    """A small piece of the validation part with its prediction.
+
+    image: (C, Z, Y, X) as stored; labels, prediction: (Z, Y, X) class ids, 0 is background.
+    """
+
+    step: int
+    epoch: int
+    image: NDArray[Any]
+    labels: NDArray[np.uint16]
+    prediction: NDArray[np.uint16]
+    voxel_size_nm: tuple[float, float, float]
+    contrast: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class CheckpointMade:
+    """A state worth keeping. It must be written before the next event is pulled: training goes on in place."""
+
+    kind: Literal["last", "best"]
+    checkpoint: "Checkpoint"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A file is on disk. sha256: of its bytes; score: what a checkpoint was chosen by."""
+
+    kind: str
+    step: int
+    epoch: int
+    sha256: str
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tiles predicted so far."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the log."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last event. reason: `finished`, or `stopped` where it was asked to."""
+
+    reason: Literal["finished", "stopped"]
+    text: str = ""
+
+
+Event = (
+    Started | StepDone | EpochDone | ValidationDone | PreviewMade | CheckpointMade | Saved | Progress | Note | Ended
+)
