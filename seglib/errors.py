@@ -5,6 +5,7 @@
     ├── DataError         a file, volume or label map that cannot be used
     ├── CheckpointError   a checkpoint that is missing, damaged or of another network
     ├── StoreError        a row that is not there, or a status change that lost a race
+    ├── TrainingError     a training that cannot go on, such as one whose loss is not a number
     └── OutOfMemory       a job that needed more memory than there is
 
 The message says what was found, what was expected and what to do. Pages show it as it is;
@@ -30,6 +31,10 @@ class CheckpointError(SeglibError):
 
 class StoreError(SeglibError):
     """A row that is not there, or a status change that lost a race."""
+
+
+class TrainingError(SeglibError):
+    """A training that cannot go on."""
 
 
 class OutOfMemory(SeglibError):
