@@ -85,6 +85,22 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class PreviewSaved:
+    """A preview's prediction is on disk. layer: its name in the run's preview volume."""
+
+    step: int
+    epoch: int
+    layer: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A prediction was compared with the volume's labels. scores: name -> value over the whole volume."""
+
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Progress:
     """Tiles predicted so far."""
 
@@ -108,5 +124,16 @@ class Ended:
 
 
 Event = (
-    Started | StepDone | EpochDone | ValidationDone | PreviewMade | CheckpointMade | Saved | Progress | Note | Ended
+    Started
+    | StepDone
+    | EpochDone
+    | ValidationDone
+    | PreviewMade
+    | PreviewSaved
+    | CheckpointMade
+    | Saved
+    | Measured
+    | Progress
+    | Note
+    | Ended
 )

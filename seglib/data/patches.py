@@ -43,7 +43,13 @@ class PatchSampler:
     """
 
     def __init__(
-        self, parts: Sequence[TrainingPart], normalisation: Normalisation, *, shape: Shape, foreground_share: float, seed: int
+        self,
+        parts: Sequence[TrainingPart],
+        normalisation: Normalisation,
+        *,
+        shape: Shape,
+        foreground_share: float,
+        seed: int,
     ) -> None:
         for part in parts:
             if any(side > room for side, room in zip(shape, part.target.shape, strict=True)):

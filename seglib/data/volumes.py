@@ -92,12 +92,15 @@ def create_labels(
     dtype: DTypeLike,
     voxel_size_nm: VoxelSize,
 ) -> zarr.Array:
-    """Adds an empty label layer (Z, Y, X) to a volume, or to a folder of its own, and returns its array."""
+    """Adds an empty label layer (Z, Y, X) to a volume, or to a folder of its own, and returns its array.
+
+    A layer of the same name is replaced.
+    """
     root = zarr.open_group(store=str(path), mode="a", zarr_format=3)
     labels = root.require_group("labels")
     ome = dict(labels.attrs.get("ome", {"version": "0.5", "labels": []}))  # type: ignore[arg-type]
     labels.attrs["ome"] = {**ome, "labels": sorted({*ome["labels"], layer})}
-    group = labels.create_group(layer)
+    group = labels.create_group(layer, overwrite=True)
     group.attrs["ome"] = {
         "version": "0.5",
         "multiscales": [_multiscale(layer, _SPACE_AXES, voxel_size_nm)],

@@ -1,0 +1,1 @@
+"""From a network and a volume to a segmentation, tile by tile."""

@@ -1,0 +1,131 @@
+"""Takes the events of one run and keeps the store told, in batches."""
+
+import math
+import threading
+import time
+from collections import deque
+
+from seglib.events import (
+    Ended,
+    EpochDone,
+    Event,
+    Measured,
+    Note,
+    PreviewSaved,
+    Progress,
+    Saved,
+    Started,
+    StepDone,
+    ValidationDone,
+)
+from seglib.store import Store
+from seglib.store import metrics as metrics_store
+from seglib.store.metrics import Point
+from seglib.store.runs import CheckpointRow, mark_running, set_checkpoint
+
+FLUSH_S = 0.5
+FLUSH_POINTS = 1000
+RECENT_STEPS = 30
+
+
+class Recorder:
+    """Buffers points, log lines and progress of a run. `flush` may be called from another thread.
+
+    validations: how many validations the whole run makes, for the estimate of the time left.
+    """
+
+    def __init__(self, store: Store, run_id: int, owner: str, *, steps_per_epoch: int = 0, interval: int = 1) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._owner = owner
+        self._steps_per_validation = steps_per_epoch * interval
+        self._lock = threading.Lock()
+        self._points: list[Point] = []
+        self._lines: list[tuple[float, str]] = []
+        self._progress: metrics_store.Progress | None = None
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_STEPS)
+        self._validation_s = 0.0
+        self._flushed_at = time.monotonic()
+        self._total = 0
+        self._tiles_began = (0.0, 0)
+
+    def take(self, event: Event) -> None:
+        """Records one event; previews and checkpoints at once, the rest soon."""
+        with self._lock:
+            self._take(event)
+        if len(self._points) >= FLUSH_POINTS or time.monotonic() - self._flushed_at > FLUSH_S:
+            self.flush()
+
+    def say(self, text: str) -> None:
+        """Adds a line to the run's log."""
+        with self._lock:
+            self._lines.append((time.time(), text))
+
+    def flush(self) -> None:
+        """Writes what gathered."""
+        with self._lock:
+            points, lines, progress = self._points, self._lines, self._progress
+            self._points, self._lines, self._progress = [], [], None
+            self._flushed_at = time.monotonic()
+        if points or lines or progress:
+            metrics_store.add_batch(self._store, self._run_id, points=points, lines=lines, progress=progress)
+
+    def _take(self, event: Event) -> None:
+        now = time.time()
+        match event:
+            case Started(total=total, done=done):
+                self._total = total
+                metrics_store.forget_after(self._store, self._run_id, done)
+                mark_running(self._store, self._run_id, owner=self._owner, total=total)
+                self._tiles_began = (time.monotonic(), done)
+            case StepDone():
+                self._step(event, now)
+            case EpochDone(step=step, epoch=epoch, scores=scores):
+                self._scores("train", step, epoch, scores, now)
+            case ValidationDone(step=step, epoch=epoch, scores=scores, seconds=seconds):
+                self._validation_s = seconds
+                self._scores("val", step, epoch, scores, now)
+                shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+                self._lines.append((now, f"Epoch {epoch}, validation in {seconds:.1f} s: {shown}"))
+            case PreviewSaved(step=step, epoch=epoch, layer=layer):
+                metrics_store.add_preview(self._store, self._run_id, step=step, epoch=epoch, layer=layer)
+            case Saved(kind=kind, step=step, epoch=epoch, sha256=sha256, score=score):
+                set_checkpoint(self._store, CheckpointRow(self._run_id, kind, step, epoch, score, sha256, now))
+                self._lines.append((now, f"Saved the {kind} checkpoint of step {step}."))
+            case Measured(scores=scores):
+                self._scores("volume", self._total, 0, scores, now)
+            case Progress(done=done, total=total):
+                self._tiles(done, total)
+            case Note(text=text) | Ended(text=text):
+                if text:
+                    self._lines.append((now, text))
+
+    def _step(self, event: StepDone, now: float) -> None:
+        self._points.append(_point(event.step, event.epoch, "step/loss", event.loss, now))
+        self._points.append(_point(event.step, event.epoch, "step/learning_rate", event.learning_rate, now))
+        self._recent.append((event.patches, event.seconds))
+        seconds = sum(s for _, s in self._recent)
+        left = self._total - event.step
+        validations = left // self._steps_per_validation if self._steps_per_validation else 0
+        self._progress = metrics_store.Progress(
+            done=event.step,
+            total=self._total,
+            epoch=event.epoch,
+            patches_per_s=sum(n for n, _ in self._recent) / max(seconds, 1e-9),
+            seconds_left=left * seconds / len(self._recent) + validations * self._validation_s,
+        )
+
+    def _tiles(self, done: int, total: int) -> None:
+        began, before = self._tiles_began
+        rate = (done - before) / max(time.monotonic() - began, 1e-9)
+        self._progress = metrics_store.Progress(
+            done=done, total=total, epoch=0, patches_per_s=rate, seconds_left=(total - done) / max(rate, 1e-9)
+        )
+
+    def _scores(self, part: str, step: int, epoch: int, scores: dict[str, float], now: float) -> None:
+        self._points += [_point(step, epoch, f"{part}/{name}", value, now) for name, value in scores.items()]
+
+
+def _point(step: int, epoch: int, name: str, value: float, now: float) -> Point:
+    # NaN has no place in JSON or SQLite; a curve shows a gap for None.
+    return Point(step, epoch, name, value if math.isfinite(value) else None, now)

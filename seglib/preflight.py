@@ -1,0 +1,223 @@
+"""Everything that would make a training fail, found before it starts and said file by file."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import psutil
+import torch
+
+from seglib.config import RunConfig
+from seglib.data.splits import Region, Split, describe, split_data
+from seglib.errors import ConfigError
+from seglib.inference.devices import choose_device, use_half
+from seglib.models import is_flat, model_stride
+from seglib.store.datasets import DatasetRow, VolumeRow
+from seglib.tasks import classes_of
+from seglib.training.cost import Cost, estimate_cost
+from seglib.workspace import Workspace
+
+MOST_OF_MEMORY = 0.9
+DISK_FLOOR_BYTES = 500 * 2**20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One sentence about what is wrong. kind: an `error` keeps the run from starting, a `warning` does not."""
+
+    kind: Literal["error", "warning"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a training would do.
+
+    cost: None where it could not be estimated; memory_available: bytes free on the device.
+    training, validation: (volume name, which part of it) of what trains and what judges.
+    """
+
+    problems: tuple[Problem, ...]
+    cost: Cost | None
+    memory_available: int
+    device: str
+    training: tuple[tuple[str, str], ...]
+    validation: tuple[tuple[str, str], ...]
+    training_voxels: int
+    validation_voxels: int
+    classes: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        return not any(problem.kind == "error" for problem in self.problems)
+
+
+def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> Preflight:
+    """Looks at a config and its data set without reading a voxel."""
+    problems: list[Problem] = []
+    volumes = [volume for volume in dataset.volumes if volume.has_labels]
+    problems += _data_problems(workspace, dataset, volumes)
+    try:
+        _, classes = classes_of(dataset, config)
+    except ConfigError as error:
+        classes = ()
+        problems.append(Problem("error", str(error)))
+    split = Split((), ())
+    if volumes:
+        try:
+            shapes, groups = [v.shape_zyx for v in volumes], [v.group or v.name for v in volumes]
+            split = split_data(shapes, groups, config.data, config.length.seed)
+        except ConfigError as error:
+            problems.append(Problem("error", str(error)))
+    shape_problems = _patch_problems(config, volumes, split.training)
+    problems += shape_problems
+    problems += filter(None, [_disk_problem(workspace)])
+    device, available, cost = "", 0, None
+    try:
+        device, available = _device(config)
+    except ConfigError as error:
+        problems.append(Problem("error", str(error)))
+    if device and classes and not shape_problems:
+        cost = _cost(config, volumes, len(classes), device)
+        problems += _memory_problems(config, cost, available, volumes)
+    return Preflight(
+        problems=tuple(problems),
+        cost=cost,
+        memory_available=available,
+        device=device,
+        training=_names(split.training, volumes),
+        validation=_names(split.validation, volumes),
+        training_voxels=_voxels(split.training),
+        validation_voxels=_voxels(split.validation),
+        classes=classes,
+    )
+
+
+def _data_problems(workspace: Workspace, dataset: DatasetRow, volumes: Sequence[VolumeRow]) -> list[Problem]:
+    problems = []
+    if not volumes:
+        problems.append(Problem("error", f"{dataset.name} has no labels, and training needs them: import it with labels."))
+    for volume in volumes:
+        if not workspace.volume(volume.id).exists():
+            problems.append(Problem("error", f"{volume.name}: its files are gone from the workspace. Import it again."))
+        if volume.shape_czyx[0] != volumes[0].shape_czyx[0]:
+            problems.append(
+                Problem(
+                    "error",
+                    f"{volume.name} has {volume.shape_czyx[0]} channel(s) but {volumes[0].name} has "
+                    f"{volumes[0].shape_czyx[0]}: all volumes of a data set must have the same.",
+                )
+            )
+        if volume.objects == 0 or (volume.label_counts is not None and set(volume.label_counts) <= {0}):
+            problems.append(Problem("warning", f"{volume.name}: nothing is labelled in it."))
+        if volume.label_counts is not None and set(volume.label_counts) and 0 not in volume.label_counts:
+            problems.append(
+                Problem("warning", f"{volume.name}: no voxel is background (label 0); every voxel counts as an object.")
+            )
+    labelled = [v for v in volumes if (v.objects or 0) > 0 or set(v.label_counts or {}) - {0}]
+    if volumes and not labelled:
+        problems.append(Problem("error", f"{dataset.name}: no voxel of any volume is labelled, so there is nothing to learn."))
+    unlabelled = [volume.name for volume in dataset.volumes if not volume.has_labels]
+    if unlabelled and volumes:
+        problems.append(Problem("warning", f"Without labels, and left out: {', '.join(unlabelled)}."))
+    return problems
+
+
+def _patch_problems(config: RunConfig, volumes: Sequence[VolumeRow], training: Sequence[Region]) -> list[Problem]:
+    patch, stride = config.patches.shape, model_stride(config.model)
+    shown = " × ".join(map(str, patch))
+    problems = []
+    if is_flat(config.model) and patch[0] != 1:
+        problems.append(
+            Problem("error", f"A 2D network works plane by plane: set the patch's z to 1 (it is {patch[0]}).")
+        )
+    if any(side % step for side, step in zip(patch, stride, strict=True)):
+        works = " × ".join(str(max(step, round(side / step) * step)) for side, step in zip(patch, stride, strict=True))
+        problems.append(
+            Problem(
+                "error",
+                f"The patch {shown} does not fit a network of depth {config.model.depth}: its sides must be multiples of "
+                f"{' × '.join(map(str, stride))} (z × y × x). {works} works, or take a smaller depth.",
+            )
+        )
+    for region in training:
+        if any(side > room for side, room in zip(patch, region.shape, strict=True)):
+            volume = volumes[region.volume]
+            fits = [room // step * step for room, step in zip(region.shape, stride, strict=True)]
+            advice = (
+                f"At most {' × '.join(map(str, fits))} fits"
+                if all(fits)
+                else "No patch of this network fits: take a smaller depth, or a 2D network"
+            )
+            problems.append(
+                Problem(
+                    "error",
+                    f"{volume.name}: the patch {shown} is larger than the part that trains, "
+                    f"{' × '.join(map(str, region.shape))} (z × y × x). {advice}.",
+                )
+            )
+    return problems
+
+
+def _device(config: RunConfig) -> tuple[str, int]:
+    """The device and its free memory in bytes. Raises ConfigError where this machine has no such device."""
+    device = choose_device(config.compute.device)
+    if device.startswith("cuda"):
+        return device, torch.cuda.mem_get_info(device)[0]
+    return device, psutil.virtual_memory().available
+
+
+def _cost(config: RunConfig, volumes: Sequence[VolumeRow], classes: int, device: str) -> Cost:
+    half = use_half(torch.device(device), config.compute.precision)
+    return estimate_cost(config, inputs=volumes[0].shape_czyx[0], classes=classes, half=half)
+
+
+def _memory_problems(config: RunConfig, cost: Cost, available: int, volumes: Sequence[VolumeRow]) -> list[Problem]:
+    problems = []
+    if cost.memory_bytes > MOST_OF_MEMORY * available:
+        batch = int(config.patches.batch_size * MOST_OF_MEMORY * available / cost.memory_bytes)
+        advice = f"a batch of {batch}" if batch else "smaller patches or fewer start channels"
+        problems.append(
+            Problem(
+                "error",
+                f"One step needs about {cost.memory_bytes / 2**30:.1f} GB of memory and {available / 2**30:.1f} GB are "
+                f"free: take {advice}.",
+            )
+        )
+    data = sum(
+        volume.shape_czyx[0] * _size(volume.shape_zyx) * np.dtype(volume.dtype).itemsize + _size(volume.shape_zyx)
+        for volume in volumes
+    )
+    free = psutil.virtual_memory().available
+    if data > MOST_OF_MEMORY * free:
+        problems.append(
+            Problem(
+                "error",
+                f"The volumes need {data / 2**30:.1f} GB of main memory and {free / 2**30:.1f} GB are free: "
+                "train on fewer or smaller volumes.",
+            )
+        )
+    return problems
+
+
+def _disk_problem(workspace: Workspace) -> Problem | None:
+    """An error where the disk of the workspace is nearly full."""
+    free = shutil.disk_usage(workspace.root).free
+    if free > DISK_FLOOR_BYTES:
+        return None
+    return Problem("error", f"Only {free / 2**20:.0f} MB are free on the disk of the workspace {workspace.root}: make room.")
+
+
+def _names(regions: Sequence[Region], volumes: Sequence[VolumeRow]) -> tuple[tuple[str, str], ...]:
+    return tuple((volumes[r.volume].name, describe(r, volumes[r.volume].shape_zyx)) for r in regions)
+
+
+def _voxels(regions: Sequence[Region]) -> int:
+    return sum(_size(region.shape) for region in regions)
+
+
+def _size(shape: Sequence[int]) -> int:
+    z, y, x = shape
+    return z * y * x

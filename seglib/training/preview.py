@@ -1,0 +1,72 @@
+"""A small piece of the validation part that is segmented after every validation, to be looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglib.config import RunConfig
+from seglib.data.patches import TrainingPart
+from seglib.inference.predict import Predictor, decide, predict_slabs
+
+MOST = (8, 512, 512)
+COARSE = 32
+
+
+@dataclass(frozen=True)
+class PreviewCrop:
+    """The piece shown. image: (C, Z, Y, X) raw; target: (Z, Y, X) class ids."""
+
+    image: NDArray[Any]
+    target: NDArray[np.uint8]
+
+
+def choose_crop(parts: Sequence[TrainingPart]) -> PreviewCrop:
+    """The piece, at most 8 × 512 × 512, with the most foreground of all validation parts."""
+    best, most = None, -1
+    for part in parts:
+        start, foreground = _densest(part.target)
+        if foreground > most:
+            best, most = (part, start), foreground
+    assert best is not None
+    part, (z, y, x) = best
+    box = (slice(z, z + MOST[0]), slice(y, y + MOST[1]), slice(x, x + MOST[2]))
+    return PreviewCrop(np.ascontiguousarray(part.image[:, *box]), np.ascontiguousarray(part.target[box]))
+
+
+def predict_crop(predictor: Predictor, crop: PreviewCrop, config: RunConfig) -> NDArray[np.uint16]:
+    """Class ids (Z, Y, X) the network gives the piece."""
+    slabs = predict_slabs(
+        predictor,
+        crop.image,
+        tile=config.patches.shape,
+        overlap=config.validation.overlap,
+        batch_size=config.patches.batch_size,
+    )
+    found = [decide(slab.probabilities, predictor.activation, 0.5) for slab in slabs]
+    return np.concatenate(found).astype(np.uint16)
+
+
+def _densest(target: NDArray[np.uint8]) -> tuple[tuple[int, int, int], int]:
+    """Where the window of MOST with the most foreground starts, looked for on a coarse grid."""
+    best, most = (0, 0, 0), -1
+    sides = [min(side, whole) for side, whole in zip(MOST, target.shape, strict=True)]
+    steps = [2, COARSE, COARSE]
+    grids = [range(0, whole - side + 1, step) for whole, side, step in zip(target.shape, sides, steps, strict=True)]
+    # A summed-volume table answers every window with eight look-ups.
+    table = np.pad((target > 0).astype(np.int32), ((1, 0), (1, 0), (1, 0)))
+    for axis in range(3):
+        np.cumsum(table, axis=axis, out=table)
+    for z in grids[0]:
+        for y in grids[1]:
+            for x in grids[2]:
+                a, b, c = z + sides[0], y + sides[1], x + sides[2]
+                inside = (
+                    int(table[a, b, c]) - table[z, b, c] - table[a, y, c] - table[a, b, x]
+                    + table[z, y, c] + table[z, b, x] + table[a, y, x] - table[z, y, x]
+                )  # fmt: skip
+                if inside > most:
+                    best, most = (z, y, x), int(inside)
+    return best, most
