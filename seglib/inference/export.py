@@ -37,14 +37,14 @@ def exported_tiff(folder: str | PathLike[str], layer: str) -> Path:
 def export_tiff(labels_array: Array, path: str | PathLike[str], voxel_size_nm: VoxelSize) -> None:
     """Writes labels (Z, Y, X) as a deflate-compressed TIFF, a page a plane, with its voxel size.
 
-    uint8 and uint16 up to 4 GB become an ImageJ hyperstack, everything else an OME-TIFF (BigTIFF).
+    uint8 and uint16 up to 4 GB become an ImageJ hyperstack; larger ones and uint32 an OME-TIFF (BigTIFF).
     At most 64 MB, or one plane, is in memory; the file appears only once it is complete.
-    Raises DataError where the array is not of three axes or of no unsigned integers.
+    Raises DataError for another number of axes, and for other types (OME-TIFF knows no 64-bit integers).
     """
     path = Path(path)
-    if len(labels_array.shape) != 3 or labels_array.dtype.kind != "u":
+    if len(labels_array.shape) != 3 or labels_array.dtype not in (np.uint8, np.uint16, np.uint32):
         found = f"{labels_array.dtype} with {len(labels_array.shape)} axes"
-        raise DataError(f"{path.name} needs labels of unsigned integers with axes ZYX, not {found}.")
+        raise DataError(f"{path.name} needs labels of uint8, uint16 or uint32 with axes ZYX, not {found}.")
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         _write(labels_array, temporary, voxel_size_nm)

@@ -18,6 +18,11 @@ ORPHANS_S = 10.0
 logger = logging.getLogger(__name__)
 
 
+def import_heavy_parts() -> None:
+    """Imports what the first run needs (torch and the networks), so that it need not wait for it."""
+    import seglib.tasks  # noqa: F401
+
+
 class JobManager:
     """Runs queued runs of a workspace in background threads, one at a time on each device.
 

@@ -1,0 +1,156 @@
+"""Data sets: import them, look at them, make the demo, delete them."""
+
+import shutil
+
+import pandas as pd
+import streamlit as st
+
+from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
+from pages.ui.import_form import import_form
+from pages.ui.viewer import Panel, show_viewer, volume_layers
+from seglib.ingest import DEMO_NAME, make_demo
+from seglib.jobs.submit import submit_training
+from seglib.store.datasets import DatasetRow, VolumeRow, delete_dataset, get_dataset, list_datasets
+from seglib.training.advice import demo_config
+
+KINDS = {"classes": "classes", "instances": "instances", "none": "no labels"}
+
+
+def main() -> None:
+    datasets = list_datasets(services().store)
+    if not datasets:
+        _welcome()
+        return
+    st.title("Datasets")
+    chosen = _choose(datasets)
+    if st.session_state.get("datasets.importing"):
+        with st.container(border=True):
+            import_form()
+    for note in st.session_state.pop("datasets.notes", []):
+        st.info(plain(note), icon=":material/info:")
+    with errors_shown():
+        _show(get_dataset(services().store, chosen))
+
+
+def _welcome() -> None:
+    st.title("Welcome to Seglib Studio")
+    st.write("Train a network to segment your microscopy volumes, watch it learn, and segment new volumes with it.")
+    left, right = st.columns(2, gap="large")
+    with left.container(border=True):
+        st.subheader(":material/play_circle: Try the demo")
+        st.write(
+            "Makes a small synthetic data set: four volumes of touching cells, 32 × 128 × 128 voxels, with labels. "
+            "A short run on it takes less than a minute."
+        )
+        if st.button("Try the demo", type="primary", icon=":material/science:"):
+            _make_demo()
+    with right.container(border=True):
+        st.subheader(":material/upload_file: Import your data")
+        st.write("TIFF stacks, folders of sections, or a zip of them, with labels to learn from or without to segment.")
+        if st.button("Import your data", icon=":material/add:"):
+            st.session_state["datasets.importing"] = True
+    if st.session_state.get("datasets.importing"):
+        with st.container(border=True):
+            import_form()
+
+
+def _make_demo() -> None:
+    with errors_shown(), st.spinner("Making four small volumes …"):
+        dataset = make_demo(services().workspace, services().store)
+        st.session_state["datasets.importing"] = False
+        st.session_state["datasets.notes"] = ["The demo data are ready. Look through the planes, then train on them."]
+        st.query_params["dataset"] = str(dataset)
+        st.rerun()
+
+
+def _choose(datasets: list[DatasetRow]) -> int:
+    """The data set picked, which is kept in the address."""
+    names = {dataset.id: dataset.name for dataset in datasets}
+    picked, add, demo = st.columns([5, 1.3, 1.3], vertical_alignment="bottom")
+    asked = id_from_url("dataset")
+    index = list(names).index(asked) if asked in names else 0
+    chosen = picked.selectbox(
+        "Data set", list(names), index=index, format_func=lambda key: f"{key} · {names[key]}", key=f"datasets.choice.{asked}"
+    )
+    if chosen != asked:
+        st.query_params["dataset"] = str(chosen)
+    importing = st.session_state.get("datasets.importing", False)
+    if add.button("Close import" if importing else "Import data", icon=":material/add:", width="stretch"):
+        st.session_state["datasets.importing"] = not importing
+        st.rerun()
+    if demo.button("Add demo", icon=":material/science:", width="stretch"):
+        _make_demo()
+    return int(chosen)
+
+
+def _show(dataset: DatasetRow) -> None:
+    st.dataframe(_table(dataset), hide_index=True, height="content")
+    _actions(dataset)
+    volumes = {volume.id: volume for volume in dataset.volumes}
+    volume = volumes[dataset.volumes[0].id]
+    if len(volumes) > 1:
+        asked = st.selectbox(
+            "Volume", list(volumes), format_func=lambda key: volumes[key].name, key=f"datasets.volume.{dataset.id}"
+        )
+        volume = volumes[asked]
+    named = {value: dataset.class_names.get(value, f"class {value}") for value in dataset.label_values}
+    show_viewer(
+        f"datasets.viewer.{volume.id}",
+        [Panel(volume.name, volume_layers(volume.id, has_labels=volume.has_labels, version=volume.fingerprint[:12]))],
+        shape_zyx=volume.shape_zyx,
+        voxel_size_nm=volume.voxel_size_nm,
+        classes=named if dataset.label_kind == "classes" else None,
+    )
+
+
+def _table(dataset: DatasetRow) -> pd.DataFrame:
+    def labelled(volume: VolumeRow) -> str:
+        if not volume.has_labels:
+            return "none"
+        if volume.label_counts is None:
+            return f"{volume.objects} objects"
+        total = sum(volume.label_counts.values())
+        shares = [f"{value}: {100 * count / total:.1f} %" for value, count in sorted(volume.label_counts.items())]
+        return ", ".join(shares[:8]) + (" …" if len(shares) > 8 else "")
+
+    rows = [
+        {
+            "Volume": volume.name,
+            "Size z × y × x (voxels)": sizes(volume.shape_zyx),
+            "Channels": volume.shape_czyx[0],
+            "Type": volume.dtype,
+            "Voxel z, y, x (nm)": ", ".join(f"{side:g}" for side in volume.voxel_size_nm),
+            f"Labels ({KINDS[dataset.label_kind]})": labelled(volume),
+        }
+        for volume in dataset.volumes
+    ]
+    return pd.DataFrame(rows)
+
+
+def _actions(dataset: DatasetRow) -> None:
+    labelled = dataset.label_kind != "none"
+    with st.container(horizontal=True):
+        if st.button("Train on this", type="primary", icon=":material/model_training:", disabled=not labelled):
+            st.switch_page("train.py", query_params={"dataset": str(dataset.id)})
+        if dataset.name == DEMO_NAME and st.button("Start the demo run", icon=":material/play_arrow:"):
+            with errors_shown():
+                run = submit_training(services().store, demo_config(dataset.id))
+                st.switch_page("runs.py", query_params={"run": str(run)})
+        if st.button("Delete", icon=":material/delete:"):
+            _confirm_delete(dataset)
+
+
+@st.dialog("Delete this data set?")
+def _confirm_delete(dataset: DatasetRow) -> None:
+    st.write(
+        f"{plain(dataset.name)} with {len(dataset.volumes)} volume(s) will be removed from the workspace. "
+        "The files you imported it from stay. Runs trained on it stay too, but cannot be resumed."
+    )
+    if st.button("Delete it", type="primary", icon=":material/delete:"):
+        for volume in delete_dataset(services().store, dataset.id):
+            shutil.rmtree(services().workspace.volume(volume), ignore_errors=True)
+        st.query_params.clear()
+        st.rerun()
+
+
+main()

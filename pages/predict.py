@@ -1,0 +1,131 @@
+"""Segment a volume with a trained run, look at the result, take it along."""
+
+import pandas as pd
+import streamlit as st
+
+from pages.ui.forms import FormContext, section
+from pages.ui.frame import duration, errors_shown, id_from_url, moment, plain, run_label, services
+from pages.ui.viewer import Panel, prediction_layer, show_viewer, volume_layers
+from seglib.config import PredictConfig, parse_predict_config
+from seglib.jobs.submit import submit_prediction
+from seglib.store.datasets import get_volume, list_datasets
+from seglib.store.metrics import last_values, log_tail
+from seglib.store.runs import RunRow, checkpoints, get_run, list_runs, request_stop
+
+TICK_S = 1.0
+
+
+def main() -> None:
+    st.title("Predict")
+    trained = {run.id: run for run in list_runs(services().store, kind="train") if checkpoints(services().store, run.id)}
+    volumes = {
+        volume.id: f"{dataset.name} / {volume.name}"
+        for dataset in list_datasets(services().store)
+        for volume in dataset.volumes
+    }
+    if not trained or not volumes:
+        st.info("Predicting needs a trained run, with its first validation behind it, and a volume.")
+        st.page_link("train.py", label="Go to Train", icon=":material/model_training:")
+        return
+    with errors_shown():
+        _form(trained, volumes)
+    asked = id_from_url("prediction")
+    if asked is not None:
+        with errors_shown():
+            run = get_run(services().store, asked)
+            st.fragment(_result, run_every=None if run.is_over else TICK_S)(run.id)
+    _earlier()
+
+
+def _form(trained: dict[int, RunRow], volumes: dict[int, str]) -> None:
+    wanted = id_from_url("run")
+    first = wanted if wanted in trained else next(iter(trained))
+    start = PredictConfig(run=first, volume=next(iter(volumes)))
+    from seglib.inference.devices import list_devices
+
+    context = FormContext(
+        f"predict.{first}",
+        choices={
+            "run": {key: run_label(run) for key, run in trained.items()},
+            "volume": {key: f"{key} · {name}" for key, name in volumes.items()},
+            "device": {"auto": "auto (the best there is)", **{name: name for name in list_devices()}},
+        },
+    )
+    values = {}
+    left, right = st.columns(2)
+    with left:
+        values |= {name: section(name, PredictConfig, start, context) for name in ("run", "volume")}
+    with right:
+        values |= {name: section(name, PredictConfig, start, context) for name in ("checkpoint", "threshold")}
+    with st.expander("More settings", icon=":material/settings:"):
+        rest = [name for name in PredictConfig.model_fields if name not in values and name != "version"]
+        for column, name in zip(st.columns(len(rest)), rest, strict=True):
+            with column:
+                values[name] = section(name, PredictConfig, start, context)
+    if st.button("Segment", type="primary", icon=":material/play_arrow:", key="predict.start"):
+        run = submit_prediction(services().store, parse_predict_config(values))
+        st.query_params["prediction"] = str(run)
+        st.rerun()
+
+
+def _result(run_id: int) -> None:
+    run = get_run(services().store, run_id)
+    st.subheader(f"{run.id} · {plain(run.name)}")
+    if not run.is_over:
+        share = run.done / run.total if run.total else 0.0
+        left = f", {duration(run.seconds_left)} left" if run.seconds_left is not None else ""
+        st.progress(min(1.0, share), text=f"{run.status}: {run.done} of {run.total or '?'} tiles{left}")
+        if st.button("Stop", icon=":material/stop:", disabled=run.status == "stopping"):
+            request_stop(services().store, run_id)
+        return
+    if st.session_state.get("predict.seen") != run_id:
+        # Once over, the page is drawn again without its timer.
+        st.session_state["predict.seen"] = run_id
+        st.rerun()
+    if run.message:
+        (st.error if run.status == "failed" else st.info)(plain(run.message))
+    if run.status == "finished":
+        _picture(run)
+    with st.expander("Log", icon=":material/article:", expanded=run.status == "failed"):
+        st.code("\n".join(text for _, text in log_tail(services().store, run_id)), language=None)
+
+
+def _picture(run: RunRow) -> None:
+    volume = get_volume(services().store, run.config["volume"])
+    scores = last_values(services().store, run.id)
+    if scores:
+        cells = st.columns(6)
+        named = {"volume/dice": "Dice", "volume/iou": "IoU"}
+        for cell, (name, value) in zip(cells, sorted(scores.items()), strict=False):
+            label = named.get(name, f"Dice of {name.removeprefix('volume/dice/')}")
+            cell.metric(f"{plain(label)} (whole volume)", "–" if value is None else f"{value:.4f}")
+        for _, text in log_tail(services().store, run.id):
+            if "these scores" in text:
+                st.warning(plain(text))
+    layers = volume_layers(volume.id, has_labels=volume.has_labels, version=volume.fingerprint[:12])
+    panels = [Panel("Prediction", (layers[0], prediction_layer(run.id, str(run.ended_at))))]
+    if volume.has_labels:
+        panels.append(Panel("Label", layers))
+    show_viewer(
+        f"predict.viewer.{run.id}", panels, shape_zyx=volume.shape_zyx, voxel_size_nm=volume.voxel_size_nm
+    )
+    st.link_button("Download as TIFF", f"/api/files/prediction/{run.id}/labels.tif", icon=":material/download:")
+
+
+def _earlier() -> None:
+    runs = list_runs(services().store, kind="predict")
+    if not runs:
+        return
+    st.subheader("Predictions")
+    rows = [{"Prediction": run.id, "Name": run.name, "State": run.status, "Made": moment(run.created_at)} for run in runs]
+    picked = st.dataframe(
+        pd.DataFrame(rows), hide_index=True, key="predict.table", on_select="rerun", selection_mode="single-row"
+    )
+    if picked.selection.rows:
+        chosen = str(runs[picked.selection.rows[0]].id)
+        if st.query_params.get("prediction") != chosen:
+            st.query_params["prediction"] = chosen
+            st.rerun()
+
+
+main()

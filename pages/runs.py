@@ -1,0 +1,214 @@
+"""All runs in a table; one run live: state, curves, the validation preview, its log, and stop or resume."""
+
+import json
+import shutil
+
+import pandas as pd
+import streamlit as st
+
+from pages.ui.curves import Series, by_name, training_figure
+from pages.ui.frame import duration, errors_shown, id_from_url, moment, plain, services
+from pages.ui.viewer import Layer, Panel, preview_layers, show_viewer
+from seglib.config import parse_run_config
+from seglib.jobs.submit import resume_run
+from seglib.previews import preview_facts
+from seglib.store.metrics import last_values, list_previews, log_tail, points_since
+from seglib.store.runs import RESUMABLE, RunRow, checkpoints, delete_run, get_run, list_runs, request_stop
+
+TICK_S = 1.5
+LOSS = {"step/loss": "each step", "train/loss": "training patches, epoch mean", "val/loss": "validation part"}
+SCORES = {
+    "train/dice": "Dice, training patches",
+    "val/dice": "Dice, validation part",
+    "train/iou": "IoU, training patches",
+    "val/iou": "IoU, validation part",
+}
+
+
+def main() -> None:
+    asked = id_from_url("run")
+    if asked is None:
+        _table()
+        return
+    with errors_shown():
+        run = get_run(services().store, asked)
+        if run.kind == "predict":
+            st.switch_page("predict.py", query_params={"prediction": str(run.id)})
+        _one(run)
+
+
+def _table() -> None:
+    st.title("Runs")
+    runs = list_runs(services().store, kind="train")
+    if not runs:
+        st.info("No run yet. Choose a data set and start one on the Train page.")
+        st.page_link("train.py", label="Go to Train", icon=":material/model_training:")
+        return
+    best = {run.id: checkpoints(services().store, run.id).get("best") for run in runs}
+    rows = [
+        {
+            "Run": run.id,
+            "Name": run.name,
+            "State": run.status,
+            "Progress": run.done / run.total if run.total else 0.0,
+            "Best validation score": row.score if (row := best[run.id]) else None,
+            "Device": run.device,
+            "Started": moment(run.started_at),
+            "Duration": duration((run.ended_at or run.heartbeat_at or run.created_at) - run.started_at)
+            if run.started_at
+            else "–",
+        }
+        for run in runs
+    ]
+    picked = st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        key="runs.table",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={"Progress": st.column_config.ProgressColumn(format="percent")},
+    )
+    st.caption("Pick a row to open the run.")
+    if picked.selection.rows:
+        st.query_params["run"] = str(runs[picked.selection.rows[0]].id)
+        st.rerun()
+
+
+def _one(run: RunRow) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("All runs", icon=":material/arrow_back:"):
+            st.query_params.clear()
+            st.rerun()
+        st.header(f"{run.id} · {plain(run.name)}")
+    _actions(run)
+    # A finished run does not change: no timer, so that an open page costs nothing.
+    st.fragment(_live, run_every=None if run.is_over else TICK_S)(run.id)
+    with st.expander("Settings", icon=":material/settings:"):
+        st.json(json.dumps(run.config))
+
+
+def _actions(run: RunRow) -> None:
+    has_best = "best" in checkpoints(services().store, run.id)
+    with st.container(horizontal=True):
+        if st.button("Stop", icon=":material/stop:", disabled=run.is_over or run.status == "stopping"):
+            request_stop(services().store, run.id)
+            st.rerun()
+        if st.button("Resume", icon=":material/resume:", disabled=run.status not in RESUMABLE):
+            with errors_shown():
+                resume_run(services().store, run.id)
+                st.rerun()
+        if st.button("Predict with it", icon=":material/auto_awesome:", disabled=not has_best):
+            st.switch_page("predict.py", query_params={"run": str(run.id)})
+        if st.button("Compare", icon=":material/compare:"):
+            st.switch_page("compare.py", query_params={"runs": str(run.id)})
+        if st.button("Delete", icon=":material/delete:", disabled=not run.is_over):
+            _confirm_delete(run)
+
+
+@st.dialog("Delete this run?")
+def _confirm_delete(run: RunRow) -> None:
+    st.write(
+        f"Run {run.id} ({plain(run.name)}) with its checkpoints, curves, previews and log will be gone for good. "
+        "Predictions made with it stay."
+    )
+    if st.button("Delete it", type="primary", icon=":material/delete:"):
+        delete_run(services().store, run.id)
+        shutil.rmtree(services().workspace.run(run.id), ignore_errors=True)
+        st.query_params.clear()
+        st.rerun()
+
+
+def _live(run_id: int) -> None:
+    """What changes while a run runs; drawn again every tick."""
+    run = get_run(services().store, run_id)
+    shown = st.session_state.setdefault(f"runs.status.{run_id}", run.status)
+    if shown != run.status:
+        # Buttons outside this fragment depend on the state.
+        st.session_state[f"runs.status.{run_id}"] = run.status
+        st.rerun()
+    _state(run)
+    _curves(run)
+    _preview(run)
+    with st.expander("Log", icon=":material/article:", expanded=run.status == "failed"):
+        lines = [f"{moment(when)}  {text}" for when, text in log_tail(services().store, run_id)]
+        st.code("\n".join(lines) or "Nothing yet.", language=None, height=240)
+
+
+def _state(run: RunRow) -> None:
+    config = parse_run_config(run.config)
+    if run.message:
+        show = st.error if run.status == "failed" else st.info
+        show(plain(run.message))
+    if run.status == "queued":
+        st.info(f"Waits for its turn on {run.device}. Runs on one device go one after the other.")
+    st.progress(min(1.0, run.done / run.total) if run.total else 0.0)
+    values = last_values(services().store, run.id)
+    best = checkpoints(services().store, run.id).get("best")
+    cells = st.columns([1.2, 1, 1.2, 1, 1.2, 1.6])
+    cells[0].metric("State", run.status)
+    cells[1].metric("Epoch", f"{run.epoch} / {config.length.epochs}")
+    cells[2].metric("Step", f"{run.done} / {run.total or config.total_steps}")
+    cells[3].metric("Patches / s", f"{run.patches_per_s:.1f}" if run.patches_per_s else "–", help="Training patches a second, over the last steps.")
+    cells[4].metric("Time left", duration(run.seconds_left) if not run.is_over else "–")
+    score = values.get("val/dice")
+    cells[5].metric(
+        "Validation Dice",
+        "–" if score is None else f"{score:.4f}",
+        f"best {config.validation.best_by} {best.score:.4f}, epoch {best.epoch}" if best and best.score is not None else None,
+        delta_color="off",
+        delta_arrow="off",
+        help="On the whole validation part: mean over classes, counted over every voxel of the validation part, at threshold 0.5.",
+    )
+
+
+def _curves(run: RunRow) -> None:
+    series = _points(run)
+    if not any(series.values()):
+        st.caption("Curves appear with the first steps.")
+        return
+    several = sorted(name for name in series if name.startswith("val/dice/"))
+    scores = {**SCORES, **{name: f"Dice of {name.removeprefix('val/dice/')}, validation" for name in several}}
+    key = f"{run.id}.{run.attempt}"
+    left, right = st.columns(2)
+    left.plotly_chart(
+        training_figure(series, title="Loss", names=LOSS, key=key), key=f"runs.loss.{run.id}", config={"displaylogo": False}
+    )
+    right.plotly_chart(
+        training_figure(series, title="Dice and IoU", names=scores, key=key),
+        key=f"runs.scores.{run.id}",
+        config={"displaylogo": False},
+    )
+
+
+def _points(run: RunRow) -> Series:
+    """The run's points, kept in the session: each tick only reads what is new."""
+    kept = st.session_state.get("runs.points")
+    if kept is None or kept["of"] != (run.id, run.attempt):
+        kept = st.session_state["runs.points"] = {"of": (run.id, run.attempt), "cursor": 0, "series": {}}
+    points, kept["cursor"] = points_since(services().store, run.id, kept["cursor"])
+    by_name(points, kept["series"])
+    return kept["series"]
+
+
+def _preview(run: RunRow) -> None:
+    previews = list_previews(services().store, run.id)
+    if not previews:
+        st.caption("A plane of the validation part, with label and prediction, appears after the first validation.")
+        return
+    last = previews[-1]
+    facts = preview_facts(services().workspace, run.id)
+    version = f"{run.attempt}.{last.time:.3f}"
+    image, prediction = preview_layers(run.id, last.layer, version)
+    truth = Layer("labels", f"/api/planes/preview/{run.id}/labels", "labels", f"{facts.version}")
+    image = Layer(image.name, image.url, image.kind, facts.version)
+    st.markdown(f"**Validation part, after epoch {last.epoch}** (step {last.step})")
+    show_viewer(
+        f"runs.preview.{run.id}",
+        [Panel("Label", (image, truth)), Panel("Prediction", (image, prediction))],
+        shape_zyx=facts.shape_zyx,
+        voxel_size_nm=facts.voxel_size_nm,
+        height=420,
+    )
+
+
+main()

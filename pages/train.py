@@ -1,0 +1,142 @@
+"""Configure a run, see what it will cost and learn from, and put it in the queue."""
+
+from typing import Any
+
+import streamlit as st
+
+from pages.ui.forms import FormContext, section, sections
+from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
+from seglib.config import RunConfig, parse_run_config
+from seglib.jobs.submit import submit_training
+from seglib.preflight import Preflight, check_run
+from seglib.store.datasets import DatasetRow, list_datasets
+from seglib.training.advice import first_config
+
+COLUMNS = (("data", "patches"), ("model", "loss"), ("optimiser", "schedule", "length"))
+
+
+def main() -> None:
+    st.title("Train")
+    datasets = {row.id: row for row in list_datasets(services().store) if row.label_kind != "none"}
+    if not datasets:
+        st.info("There is no data set with labels yet. Import one, or make the demo data, on the Datasets page.")
+        st.page_link("datasets.py", label="Go to Datasets", icon=":material/stacks:")
+        return
+    dataset = _pick(datasets)
+    with errors_shown():
+        config = _form(dataset)
+        preflight = check_run(services().workspace, dataset, config)
+        _summary(dataset, config, preflight)
+        _start(config, preflight)
+
+
+def _pick(datasets: dict[int, DatasetRow]) -> DatasetRow:
+    asked = id_from_url("dataset")
+    index = list(datasets).index(asked) if asked in datasets else 0
+    chosen = st.selectbox(
+        "Data set",
+        list(datasets),
+        index=index,
+        format_func=lambda key: f"{key} · {datasets[key].name}",
+        help="The images and labels to learn from. Only data sets with labels are listed.",
+        key=f"train.dataset.{asked}",
+    )
+    return datasets[chosen]
+
+
+def _form(dataset: DatasetRow) -> RunConfig:
+    """The form, filled with settings that fit the data set; returns what it holds now."""
+    labelled = [volume for volume in dataset.volumes if volume.has_labels]
+    start = first_config(
+        dataset.id,
+        [volume.shape_zyx for volume in labelled],
+        [volume.group or volume.name for volume in labelled],
+        classes=dataset.label_kind == "classes" and len(dataset.label_values) > 1,
+    )
+    # Each data set has a form of its own, as what fits one need not fit the next.
+    prefix = f"train.{dataset.id}"
+    model_kind = st.session_state.get(f"{prefix}.model.kind", start.model.kind)
+    context = FormContext(
+        prefix,
+        choices={"device": _devices()},
+        fixed={"patches.shape.z": 1} if model_kind == "unet_2d" else {},
+        given={"data.dataset": dataset.id},
+    )
+    values: dict[str, Any] = {}
+    layout = sections(RunConfig, COLUMNS)
+    rest = [name for name in layout[-1] if name not in COLUMNS[-1]]
+    for column, names in zip(st.columns(3), COLUMNS, strict=True):
+        with column:
+            values |= {name: section(name, RunConfig, start, context) for name in names}
+    with st.expander("More settings: name, validation, checkpoints, device", icon=":material/settings:"):
+        for first in range(0, len(rest), 2):
+            for column, name in zip(st.columns(2), rest[first : first + 2], strict=False):
+                with column:
+                    values[name] = section(name, RunConfig, start, context)
+    return parse_run_config(values)
+
+
+def _devices() -> dict[str, str]:
+    from seglib.inference.devices import list_devices
+
+    return {"auto": "auto (the best there is)", **{name: name for name in list_devices()}}
+
+
+def _summary(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> None:
+    """What will be learned from, what will judge, and what it costs."""
+    st.subheader("Before you start")
+    numbers = st.columns(4)
+    cost = preflight.cost
+    numbers[0].metric("Parameters", f"{cost.parameters:,}" if cost else "–", help="Weights of the network.")
+    numbers[1].metric(
+        "Memory for a step (estimated)",
+        f"{cost.memory_bytes / 2**30:.2f} GB" if cost else "–",
+        f"{preflight.memory_available / 2**30:.1f} GB free on {preflight.device}" if preflight.device else None,
+        delta_color="off",
+        delta_arrow="off",
+        help="Weights, gradients, optimiser state and activations of one batch.",
+    )
+    numbers[2].metric("Steps", f"{config.total_steps:,}", f"{config.steps_per_epoch} an epoch", delta_color="off", delta_arrow="off")
+    physical = [side * nm for side, nm in zip(config.patches.shape, dataset.volumes[0].voxel_size_nm, strict=True)]
+    numbers[3].metric(
+        "Patch", sizes(config.patches.shape), f"{' × '.join(f'{side / 1000:g}' for side in physical)} µm",
+        delta_color="off", delta_arrow="off", help="z × y × x in voxels, and in micrometres by the voxel size.",
+    )  # fmt: skip
+    training, validation = st.columns(2)
+    _part(training, ":material/school: Learns from", preflight.training, preflight.training_voxels)
+    _part(validation, ":material/gavel: Is judged on", preflight.validation, preflight.validation_voxels)
+    st.caption(
+        f"Classes: {', '.join(plain(name) for name in preflight.classes) or 'none'}. "
+        "No voxel is in both parts. The best checkpoint is chosen on the part that judges."
+    )
+    for problem in preflight.problems:
+        show = st.error if problem.kind == "error" else st.warning
+        show(plain(problem.text), icon=":material/error:" if problem.kind == "error" else ":material/warning:")
+
+
+def _part(column: Any, title: str, parts: tuple[tuple[str, str], ...], voxels: int) -> None:
+    with column.container(border=True, height="stretch"):
+        st.markdown(f"**{title}** · {voxels / 1e6:.2f} million voxels")
+        shown = [f"{plain(name)}: {plain(where)}" for name, where in parts]
+        st.markdown("\n".join(f"- {line}" for line in shown[:12]) or "nothing")
+        if len(shown) > 12:
+            st.caption(f"and {len(shown) - 12} more")
+
+
+def _start(config: RunConfig, preflight: Preflight) -> None:
+    start, download, _ = st.columns([1, 1.4, 4])
+    if start.button("Start", type="primary", icon=":material/play_arrow:", disabled=not preflight.ready, key="train.start"):
+        run = submit_training(services().store, config)
+        st.switch_page("runs.py", query_params={"run": str(run)})
+    download.download_button(
+        "Settings as JSON",
+        config.model_dump_json(indent=2),
+        "config.json",
+        "application/json",
+        icon=":material/download:",
+        on_click="ignore",
+        help="The same run without the dashboard: python -m seglib train config.json",
+    )
+
+
+main()

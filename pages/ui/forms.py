@@ -1,0 +1,208 @@
+"""A form from a pydantic model: every field becomes a widget with its title, help, bounds and unit.
+
+Nothing here knows a field by name, so a field added to a config shows up by itself. The value under a widget is
+kept in the session under `<prefix>.<path of the field>`.
+"""
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import streamlit as st
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pages.ui.frame import plain
+
+SECTION_ICONS = {
+    "data": ":material/stacks:",
+    "patches": ":material/grid_view:",
+    "model": ":material/hub:",
+    "loss": ":material/target:",
+    "optimiser": ":material/tune:",
+    "schedule": ":material/trending_down:",
+    "length": ":material/timer:",
+    "validation": ":material/fact_check:",
+    "checkpoints": ":material/save:",
+    "compute": ":material/memory:",
+}
+
+
+@dataclass(frozen=True)
+class FormContext:
+    """What a form needs beside the model.
+
+    prefix: start of every widget's key.
+    choices: for fields with a `widget` in their schema, value -> label.
+    fixed: path -> value of fields that are shown but cannot be changed here.
+    given: path -> value of fields that are not shown, as they are asked for elsewhere.
+    """
+
+    prefix: str
+    choices: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+def section(name: str, model: type[BaseModel], default: BaseModel, context: FormContext) -> Any:
+    """Draws one part of a config as a box and returns its values as plain data.
+
+    name: of a field of `model`, itself a part or a union of parts, or a plain field.
+    default: an instance of `model` whose values the widgets start from.
+    """
+    info = model.model_fields[name]
+    kinds = _kinds(info)
+    if not kinds:
+        return _widget(name, info, getattr(default, name), context)
+    with st.container(border=True):
+        st.markdown(f"**{SECTION_ICONS.get(name, '')} {plain(name.capitalize())}**")
+        chosen, value = kinds[0], getattr(default, name)
+        if len(kinds) > 1:
+            chosen = _choose_kind(name, kinds, value, context)
+        start = value if type(value) is chosen else chosen()
+        return _fields(name, chosen, start, context)
+
+
+def sections(model: type[BaseModel], columns: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Fields of a config laid out in columns as asked; those not named come last, in the last column."""
+    named = {name for column in columns for name in column}
+    rest = [name for name, info in model.model_fields.items() if name not in named and not _is_constant(info)]
+    return [*[list(column) for column in columns[:-1]], [*columns[-1], *rest]]
+
+
+def _fields(path: str, model: type[BaseModel], default: BaseModel, context: FormContext) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        if _is_constant(info):
+            values[name] = info.default
+            continue
+        # A union's members may share field names but not defaults: their widgets must not share a state.
+        kind = getattr(default, "kind", "")
+        key = ".".join(part for part in (path, kind, name) if part)
+        values[name] = context.given[key] if key in context.given else _widget(key, info, getattr(default, name), context)
+    return values
+
+
+def _choose_kind(name: str, kinds: Sequence[type[BaseModel]], value: BaseModel, context: FormContext) -> type[BaseModel]:
+    titles = {kind.model_fields["kind"].default: (kind.__doc__ or kind.__name__).strip() for kind in kinds}
+    by_kind = {kind.model_fields["kind"].default: kind for kind in kinds}
+    picked = st.selectbox(
+        f"{name.capitalize()} kind",
+        list(titles),
+        index=list(titles).index(getattr(value, "kind")),
+        format_func=lambda kind: titles[kind].rstrip("."),
+        key=f"{context.prefix}.{name}.kind",
+        label_visibility="collapsed",
+        persist_state="session",
+    )
+    return by_kind[picked]
+
+
+def _widget(path: str, info: FieldInfo, value: Any, context: FormContext) -> Any:
+    """One field's widget. Raises TypeError for a type no widget is made for yet."""
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    title = info.title or path
+    unit = f" ({extra['unit']})" if str(extra.get("unit", title)).casefold() not in title.casefold() else ""
+    options: dict[str, Any] = {
+        "key": f"{context.prefix}.{path}",
+        "help": info.description,
+        "disabled": path in context.fixed,
+        "persist_state": "session",
+    }
+    label = f"{title}{unit}"
+    value = context.fixed.get(path, value)
+    if "widget" in extra:
+        choices = context.choices[str(extra["widget"])]
+        return _select(label, list(choices), value, options, names=choices)
+    kind = info.annotation
+    if get_origin(kind) is Literal:
+        return _select(label, list(get_args(kind)), value, options)
+    if get_origin(kind) is tuple:
+        return _tuple(label, kind, value, path, options, context)
+    low, high, step = _bounds(info)
+    if kind is bool:
+        return st.toggle(label, value, **options)
+    if kind is int:
+        return st.number_input(label, low, high, int(value), 1, **options)
+    if kind is float:
+        return _number(label, (low, high, step), value, str(extra.get("format", "%.3g")), options)
+    if kind is str:
+        return st.text_input(label, value, max_chars=_longest(info), **options)
+    raise TypeError(f"There is no widget for {path}, which is {kind}.")
+
+
+def _select(
+    label: str, values: list[Any], value: Any, options: dict[str, Any], names: Mapping[Any, str] | None = None
+) -> Any:
+    def shown(choice: Any) -> str:
+        return names[choice] if names else str(choice).replace("_", " ")
+
+    index = values.index(value) if value in values else 0
+    return st.selectbox(label, values, index=index, format_func=shown, **options)
+
+
+def _number(
+    label: str, bounds: tuple[float | None, float | None, float | None], value: float, form: str, options: dict[str, Any]
+) -> float:
+    low, high, margin = bounds
+    # An open bound such as > 0 becomes the smallest step inside it.
+    step = abs(value) / 10 or 0.01
+    return st.number_input(
+        label,
+        None if low is None else float(low) + (margin or 0.0),
+        None if high is None else float(high),
+        float(value),
+        step,
+        format=form,
+        **options,
+    )
+
+
+def _tuple(
+    label: str, kind: Any, value: Sequence[int], path: str, options: dict[str, Any], context: FormContext
+) -> tuple[int, ...]:
+    st.markdown(label, help=options.pop("help"))
+    result = []
+    columns = st.columns(len(value))
+    for index, (column, start, inner, axis) in enumerate(zip(columns, value, get_args(kind), "zyx", strict=True)):
+        low, high, _ = _bounds(FieldInfo.from_annotation(inner))
+        part = f"{path}.{axis}"
+        fixed = part in context.fixed
+        shown = context.fixed.get(part, start)
+        # A fixed value is a widget of its own, so that the free one comes back as it was.
+        key = f"{context.prefix}.{part}" + (".fixed" if fixed else "")
+        more = {**options, "key": key, "disabled": fixed or options["disabled"]}
+        result.append(int(column.number_input(axis, low, high, int(shown), 1, **more)))
+    return tuple(result)
+
+
+def _bounds(info: FieldInfo) -> tuple[Any, Any, float | None]:
+    """Lowest and highest value, and the margin to keep from an open lower bound."""
+    low = high = margin = None
+    for rule in info.metadata:
+        low = getattr(rule, "ge", low)
+        high = getattr(rule, "le", high)
+        if getattr(rule, "gt", None) is not None:
+            low, margin = rule.gt, 1e-8
+        if getattr(rule, "lt", None) is not None:
+            high = rule.lt - 1e-6
+    return low, high, margin
+
+
+def _longest(info: FieldInfo) -> int | None:
+    return next((rule.max_length for rule in info.metadata if hasattr(rule, "max_length")), None)
+
+
+def _kinds(info: FieldInfo) -> list[type[BaseModel]]:
+    """The parts a field may hold: several for a union, one for a part, none for a plain field."""
+    annotation: Any = info.annotation
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return [kind for kind in members if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _is_constant(info: FieldInfo) -> bool:
+    """True for a field of one possible value, such as a version or a kind."""
+    return get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1

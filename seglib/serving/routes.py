@@ -1,0 +1,95 @@
+"""The HTTP routes behind the viewer and the download buttons, and the guards in front of every route.
+
+All routes only read. Their functions are plain `def`s, which Starlette runs in its thread pool, so that
+decoding a plane never holds up the event loop.
+"""
+
+import os
+from collections.abc import Callable
+
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from seglib.errors import SeglibError
+from seglib.inference.export import exported_tiff
+from seglib.serving.planes import Plane, PlaneCaches, render_plane
+from seglib.workspace import Workspace
+
+EXTRA_HOSTS = "SEGLIB_ALLOWED_HOSTS"
+# Starlette compares IPv6 addresses with their brackets; its older versions did so without.
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
+FOR_EVER = "private, max-age=31536000, immutable"
+
+
+def plane_routes(workspace: Workspace) -> list[Route]:
+    """`GET /api/planes/{kind}/{key}/{layer}/{axis}/{index}?v=<version>`: one plane as JPEG or PNG.
+
+    404 with `{"error": …}` where there is no such plane.
+    """
+    caches = PlaneCaches()
+
+    def plane(request: Request) -> Response:
+        name = Plane(**request.path_params, version=request.query_params.get("v", ""))
+        body, media_type = render_plane(workspace, name, caches=caches)
+        # Without a version the address says nothing about the data, so the browser has to ask each time.
+        cache = FOR_EVER if name.version else "no-store"
+        headers = {"Cache-Control": cache, "X-Content-Type-Options": "nosniff"}
+        return Response(body, media_type=media_type, headers=headers)
+
+    return [Route("/api/planes/{kind}/{key:int}/{layer}/{axis}/{index:int}", _or_not_found(plane))]
+
+
+def file_routes(workspace: Workspace) -> list[Route]:
+    """`GET /api/files/prediction/{key}/labels.tif`: a prediction's labels as one TIFF, made when first asked for."""
+
+    def labels_tiff(request: Request) -> Response:
+        key = request.path_params["key"]
+        path = exported_tiff(workspace.prediction(key), "prediction")
+        headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+        name = f"prediction-{key}-labels.tif"
+        return FileResponse(path, media_type="image/tiff", filename=name, headers=headers)
+
+    return [Route("/api/files/prediction/{key:int}/labels.tif", _or_not_found(labels_tiff))]
+
+
+def host_check() -> Middleware:
+    """Refuses (400) requests whose Host header is not this machine's, so that no web page can reach us by DNS tricks.
+
+    Further names, for a server behind a proxy, come from $SEGLIB_ALLOWED_HOSTS, separated by commas.
+    """
+    extra = [name.strip() for name in os.environ.get(EXTRA_HOSTS, "").split(",")]
+    hosts = [*LOCAL_HOSTS, *filter(None, extra)]
+    return Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+
+
+class SecurityHeaders:
+    """ASGI middleware: no framing by other sites, no guessing of media types, no addresses told to other sites."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Frame-Options"] = "SAMEORIGIN"
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "same-origin"
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def _or_not_found(endpoint: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        try:
+            return endpoint(request)
+        except SeglibError as error:
+            return JSONResponse({"error": str(error)}, status_code=404, headers={"Cache-Control": "no-store"})
+
+    return answer

@@ -1,0 +1,152 @@
+"""Plans: which files become which volumes, and every problem with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from seglib.data.planning import ImportRequest, clean_name, plan_import
+from seglib.data.readers import SourceFile
+from seglib.errors import DataError
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Writes arrays as TIFF files and gives them as sources."""
+
+    def write(**arrays) -> tuple[SourceFile, ...]:
+        sources = []
+        for name, array in arrays.items():
+            path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tif"
+            tifffile.imwrite(path, array, photometric="minisblack")
+            sources.append(SourceFile(path, name.replace("__", "/") + ".tif"))
+        return tuple(sources)
+
+    return write
+
+
+def request(images, labels=(), **options) -> ImportRequest:
+    defaults = {"name": "Leaf", "voxel_size_nm": (50.0, 8.0, 8.0)}
+    return ImportRequest(images=tuple(images), labels=tuple(labels), **{**defaults, **options})
+
+
+def flat(rows=8, columns=9, value=0) -> np.ndarray:
+    return np.full((rows, columns), value, np.uint8)
+
+
+def test_planes_of_one_size_are_sections_of_one_volume_in_natural_order(make):
+    plan = plan_import(request(make(s10=flat(value=10), s2=flat(value=2), s1=flat(value=1))))
+    assert plan.problems == ()
+    (volume,) = plan.volumes
+    assert volume.name == "Leaf"
+    assert volume.shape_czyx == (1, 3, 8, 9)
+    assert volume.image.read_planes(0, 3)[0, :, 0, 0].tolist() == [1, 2, 10]
+    assert volume.image.read_planes(1, 3)[0, :, 0, 0].tolist() == [2, 10]
+    assert [source.name for source in volume.sources] == ["s1.tif", "s2.tif", "s10.tif"]
+
+
+def test_stacks_are_volumes_of_their_own(make):
+    plan = plan_import(request(make(a=np.zeros((3, 8, 9), np.uint8), b=np.zeros((3, 8, 9), np.uint8))))
+    assert [(volume.name, volume.shape_czyx) for volume in plan.volumes] == [("a", (1, 3, 8, 9)), ("b", (1, 3, 8, 9))]
+
+
+def test_planes_of_different_sizes_are_volumes_of_their_own_and_that_is_noted(make):
+    plan = plan_import(request(make(a=flat(8), b=flat(7))))
+    assert [volume.shape_czyx for volume in plan.volumes] == [(1, 1, 8, 9), (1, 1, 7, 9)]
+    assert "differ in size" in plan.notes[0]
+
+
+def test_the_layout_can_be_asked_for(make):
+    files = make(a=flat(), b=flat())
+    assert len(plan_import(request(files, layout="volumes")).volumes) == 2
+    stacks = make(c=np.zeros((3, 8, 9), np.uint8), d=np.zeros((2, 8, 9), np.uint8))
+    (volume,) = plan_import(request(stacks, layout="sections")).volumes
+    assert volume.shape_czyx == (1, 5, 8, 9)
+
+
+def test_sections_that_are_not_alike_are_each_named(make):
+    files = make(a=flat(), b=flat().astype(np.uint16), c=flat(), d=flat(5))
+    plan = plan_import(request(files, layout="sections"))
+    assert len(plan.problems) == 2
+    assert "b.tif is 8 × 9 uint16 but a.tif is 8 × 9 uint8" in plan.problems[0]
+    assert "d.tif is 5 × 9 uint8" in plan.problems[1]
+
+
+def test_volumes_of_one_name_are_told_apart(make):
+    plan = plan_import(request(make(x__a=flat(), y__a=flat(), z__a=flat()), layout="volumes"))
+    assert [volume.name for volume in plan.volumes] == ["a", "a (2)", "a (3)"]
+
+
+@pytest.mark.parametrize("stack_is", ["image", "label"])
+def test_a_stack_and_its_sections_pair_in_either_direction(make, stack_is):
+    stack = make(stack=np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((8, 9), np.uint8))
+    sections = make(s1=flat(value=0), s2=flat(value=1), s3=flat(value=2))
+    images, labels = (stack, sections) if stack_is == "image" else (sections, stack)
+    (volume,) = plan_import(request(images, labels)).volumes
+    np.testing.assert_array_equal(volume.image.read_planes(0, 3), volume.labels.read_planes(0, 3))
+
+
+def test_every_pair_of_different_size_is_told(make):
+    images = make(images__1=flat(), images__2=flat(), images__3=flat())
+    labels = make(labels__1=flat(columns=7), labels__2=flat(), labels__3=flat(rows=7))
+    problems = plan_import(request(images, labels)).problems
+    assert [problem.split(":")[0] for problem in problems] == [
+        "labels/1.tif is 8 × 7 but images/1.tif is 8 × 9",
+        "labels/3.tif is 7 × 9 but images/3.tif is 8 × 9",
+    ]
+
+
+def test_a_different_count_is_told_with_the_missing_file(make):
+    plan = plan_import(request(make(i1=flat(), i2=flat(), i3=flat()), make(l1=flat(), l3=flat())))
+    assert len(plan.problems) == 1
+    assert "3 image files but 2 label files; without a partner: i2.tif" in plan.problems[0]
+
+
+def test_every_unreadable_file_is_told_not_only_the_first(make, tmp_path):
+    bad = []
+    for name in ("x.tif", "y.tif"):
+        (tmp_path / name).write_text("not an image")
+        bad.append(SourceFile(tmp_path / name, name))
+    plan = plan_import(request([*make(a=flat()), *bad]))
+    assert [problem.split()[0] for problem in plan.problems] == ["x.tif", "y.tif"]
+    assert plan.volumes == ()
+
+
+def test_photos_and_colour_images_are_no_labels(make, tmp_path):
+    Image.fromarray(flat()).save(tmp_path / "l.jpg")
+    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / "l.png")
+    for name, told in (("l.jpg", "like a photo"), ("l.png", "3 channels")):
+        plan = plan_import(request(make(a=flat()), [SourceFile(tmp_path / name, name)]))
+        assert len(plan.problems) == 1
+        assert name in plan.problems[0]
+        assert told in plan.problems[0]
+
+
+def test_nothing_to_import_is_told():
+    assert "no image" in plan_import(request([])).problems[0]
+
+
+@pytest.mark.parametrize("size", [(0.0, 1, 1), (1, -1, 1), (1, 1, float("nan")), (float("inf"), 1, 1)])
+def test_voxels_without_a_size_are_told(make, size):
+    assert "voxel size" in plan_import(request(make(a=flat()), voxel_size_nm=size)).problems[0]
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 201, "a\nb", "a\0", "\x9f", "\ud800"])
+def test_names_that_cannot_be_shown_are_refused(make, name):
+    with pytest.raises(DataError):
+        clean_name(name)
+    assert len(plan_import(request(make(a=flat()), name=name)).problems) == 1
+
+
+def test_any_other_name_is_only_trimmed():
+    for name in ("../../etc/passwd", "葉緑体 10 °C", "<img src=x>", "CON", "x" * 200):
+        assert clean_name(f" {name} ") == name
+
+
+def test_planning_leaves_the_files_alone(make, tmp_path: Path):
+    files = make(a=flat())
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    plan_import(request(files))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
