@@ -51,7 +51,9 @@ def _choose(runs: list[RunRow]) -> list[RunRow]:
                 "Run": run.id,
                 "Name": run.name,
                 "State": run.status,
-                "Best validation score": row.score if (row := checkpoints(services().store, run.id).get("best")) else None,
+                "Best validation score": row.score
+                if (row := checkpoints(services().store, run.id).get("best"))
+                else None,
                 "Created": moment(run.created_at),
             }
             for run in runs
@@ -88,7 +90,9 @@ def _settings(chosen: list[RunRow]) -> None:
     different = differing([run.config for run in chosen])
     only = st.toggle("Only what differs", True, key="compare.only")
     flat = {run_label(run): flatten(run.config) for run in chosen}
-    names = sorted({name for config in flat.values() for name in config}, key=lambda name: (name not in different, name))
+    names = sorted(
+        {name for config in flat.values() for name in config}, key=lambda name: (name not in different, name)
+    )
     shown = [name for name in names if name in different or not only]
     table = pd.DataFrame(
         {label: [str(config.get(name, "—")) for name in shown] for label, config in flat.items()},
@@ -137,9 +141,7 @@ def _show_previews(chosen: list[RunRow], facts: PreviewFacts) -> None:
         last = list_previews(services().store, run.id)[-1]
         layer = Layer("prediction", f"/api/planes/preview/{run.id}/{last.layer}", "labels", f"{last.time:.3f}")
         panels.append(Panel(f"{run_label(run)} (epoch {last.epoch})", (image, layer)))
-    show_viewer(
-        "compare.previews", panels, shape_zyx=facts.shape_zyx, voxel_size_nm=facts.voxel_size_nm, height=420
-    )
+    show_viewer("compare.previews", panels, shape_zyx=facts.shape_zyx, voxel_size_nm=facts.voxel_size_nm, height=420)
 
 
 def _show_predictions(chosen: list[RunRow], volume: VolumeRow) -> None:
@@ -154,7 +156,9 @@ def _show_predictions(chosen: list[RunRow], volume: VolumeRow) -> None:
             waiting.add(prediction.config["run"])
     missing = [run for run in chosen if run.id not in made and run.id not in waiting]
     able = [run for run in missing if "best" in checkpoints(services().store, run.id)]
-    if able and st.button(f"Segment {plain(volume.name)} with the {len(able)} run(s) that have not", icon=":material/auto_awesome:"):
+    if able and st.button(
+        f"Segment {plain(volume.name)} with the {len(able)} run(s) that have not", icon=":material/auto_awesome:"
+    ):
         for run in able:
             submit_prediction(services().store, PredictConfig(run=run.id, volume=volume.id))
         st.rerun()
@@ -165,7 +169,9 @@ def _show_predictions(chosen: list[RunRow], volume: VolumeRow) -> None:
     panels = [Panel("Label" if volume.has_labels else "Image", layers)]
     for run in chosen:
         if run.id in made:
-            panels.append(Panel(run_label(run), (layers[0], prediction_layer(made[run.id].id, str(made[run.id].ended_at)))))
+            panels.append(
+                Panel(run_label(run), (layers[0], prediction_layer(made[run.id].id, str(made[run.id].ended_at))))
+            )
     show_viewer(
         f"compare.volume.{volume.id}",
         panels,

@@ -70,7 +70,11 @@ def _choose(datasets: list[DatasetRow]) -> int:
     asked = id_from_url("dataset")
     index = list(names).index(asked) if asked in names else 0
     chosen = picked.selectbox(
-        "Data set", list(names), index=index, format_func=lambda key: f"{key} · {names[key]}", key=f"datasets.choice.{asked}"
+        "Data set",
+        list(names),
+        index=index,
+        format_func=lambda key: f"{key} · {names[key]}",
+        key=f"datasets.choice.{asked}",
     )
     if chosen != asked:
         st.query_params["dataset"] = str(chosen)

@@ -17,7 +17,9 @@ TICK_S = 1.0
 
 def main() -> None:
     st.title("Predict")
-    trained = {run.id: run for run in list_runs(services().store, kind="train") if checkpoints(services().store, run.id)}
+    trained = {
+        run.id: run for run in list_runs(services().store, kind="train") if checkpoints(services().store, run.id)
+    }
     volumes = {
         volume.id: f"{dataset.name} / {volume.name}"
         for dataset in list_datasets(services().store)
@@ -100,15 +102,13 @@ def _picture(run: RunRow) -> None:
             label = named.get(name, f"Dice of {name.removeprefix('volume/dice/')}")
             cell.metric(f"{plain(label)} (whole volume)", "–" if value is None else f"{value:.4f}")
         for _, text in log_tail(services().store, run.id):
-            if "these scores" in text:
-                st.warning(plain(text))
+            if text.startswith("Scores are over"):
+                st.caption(plain(text))
     layers = volume_layers(volume.id, has_labels=volume.has_labels, version=volume.fingerprint[:12])
     panels = [Panel("Prediction", (layers[0], prediction_layer(run.id, str(run.ended_at))))]
     if volume.has_labels:
         panels.append(Panel("Label", layers))
-    show_viewer(
-        f"predict.viewer.{run.id}", panels, shape_zyx=volume.shape_zyx, voxel_size_nm=volume.voxel_size_nm
-    )
+    show_viewer(f"predict.viewer.{run.id}", panels, shape_zyx=volume.shape_zyx, voxel_size_nm=volume.voxel_size_nm)
     st.link_button("Download as TIFF", f"/api/files/prediction/{run.id}/labels.tif", icon=":material/download:")
 
 
@@ -117,7 +117,9 @@ def _earlier() -> None:
     if not runs:
         return
     st.subheader("Predictions")
-    rows = [{"Prediction": run.id, "Name": run.name, "State": run.status, "Made": moment(run.created_at)} for run in runs]
+    rows = [
+        {"Prediction": run.id, "Name": run.name, "State": run.status, "Made": moment(run.created_at)} for run in runs
+    ]
     picked = st.dataframe(
         pd.DataFrame(rows), hide_index=True, key="predict.table", on_select="rerun", selection_mode="single-row"
     )

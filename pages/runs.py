@@ -148,16 +148,22 @@ def _state(run: RunRow) -> None:
     cells[0].metric("State", run.status)
     cells[1].metric("Epoch", f"{run.epoch} / {config.length.epochs}")
     cells[2].metric("Step", f"{run.done} / {run.total or config.total_steps}")
-    cells[3].metric("Patches / s", f"{run.patches_per_s:.1f}" if run.patches_per_s else "–", help="Training patches a second, over the last steps.")
+    cells[3].metric(
+        "Patches / s",
+        f"{run.patches_per_s:.1f}" if run.patches_per_s else "–",
+        help="Training patches a second, over the last steps.",
+    )
     cells[4].metric("Time left", duration(run.seconds_left) if not run.is_over else "–")
     score = values.get("val/dice")
     cells[5].metric(
         "Validation Dice",
         "–" if score is None else f"{score:.4f}",
-        f"best {config.validation.best_by} {best.score:.4f}, epoch {best.epoch}" if best and best.score is not None else None,
+        f"best {config.validation.best_by} {best.score:.4f}, epoch {best.epoch}"
+        if best and best.score is not None
+        else None,
         delta_color="off",
         delta_arrow="off",
-        help="On the whole validation part: mean over classes, counted over every voxel of the validation part, at threshold 0.5.",
+        help="Mean over classes, counted over every voxel of the validation part, at threshold 0.5.",
     )
 
 
@@ -171,7 +177,9 @@ def _curves(run: RunRow) -> None:
     key = f"{run.id}.{run.attempt}"
     left, right = st.columns(2)
     left.plotly_chart(
-        training_figure(series, title="Loss", names=LOSS, key=key), key=f"runs.loss.{run.id}", config={"displaylogo": False}
+        training_figure(series, title="Loss", names=LOSS, key=key),
+        key=f"runs.loss.{run.id}",
+        config={"displaylogo": False},
     )
     right.plotly_chart(
         training_figure(series, title="Dice and IoU", names=scores, key=key),

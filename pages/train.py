@@ -10,7 +10,7 @@ from seglib.config import RunConfig, parse_run_config
 from seglib.jobs.submit import submit_training
 from seglib.preflight import Preflight, check_run
 from seglib.store.datasets import DatasetRow, list_datasets
-from seglib.training.advice import first_config
+from seglib.training.advice import config_for
 
 COLUMNS = (("data", "patches"), ("model", "loss"), ("optimiser", "schedule", "length"))
 
@@ -46,13 +46,7 @@ def _pick(datasets: dict[int, DatasetRow]) -> DatasetRow:
 
 def _form(dataset: DatasetRow) -> RunConfig:
     """The form, filled with settings that fit the data set; returns what it holds now."""
-    labelled = [volume for volume in dataset.volumes if volume.has_labels]
-    start = first_config(
-        dataset.id,
-        [volume.shape_zyx for volume in labelled],
-        [volume.group or volume.name for volume in labelled],
-        classes=dataset.label_kind == "classes" and len(dataset.label_values) > 1,
-    )
+    start = config_for(dataset)
     # Each data set has a form of its own, as what fits one need not fit the next.
     prefix = f"train.{dataset.id}"
     model_kind = st.session_state.get(f"{prefix}.model.kind", start.model.kind)
@@ -96,7 +90,9 @@ def _summary(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> No
         delta_arrow="off",
         help="Weights, gradients, optimiser state and activations of one batch.",
     )
-    numbers[2].metric("Steps", f"{config.total_steps:,}", f"{config.steps_per_epoch} an epoch", delta_color="off", delta_arrow="off")
+    numbers[2].metric(
+        "Steps", f"{config.total_steps:,}", f"{config.steps_per_epoch} an epoch", delta_color="off", delta_arrow="off"
+    )
     physical = [side * nm for side, nm in zip(config.patches.shape, dataset.volumes[0].voxel_size_nm, strict=True)]
     numbers[3].metric(
         "Patch", sizes(config.patches.shape), f"{' × '.join(f'{side / 1000:g}' for side in physical)} µm",
@@ -125,7 +121,9 @@ def _part(column: Any, title: str, parts: tuple[tuple[str, str], ...], voxels: i
 
 def _start(config: RunConfig, preflight: Preflight) -> None:
     start, download, _ = st.columns([1, 1.4, 4])
-    if start.button("Start", type="primary", icon=":material/play_arrow:", disabled=not preflight.ready, key="train.start"):
+    if start.button(
+        "Start", type="primary", icon=":material/play_arrow:", disabled=not preflight.ready, key="train.start"
+    ):
         run = submit_training(services().store, config)
         st.switch_page("runs.py", query_params={"run": str(run)})
     download.download_button(

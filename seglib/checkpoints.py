@@ -61,7 +61,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, keep: Path | None = N
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     content = {name: getattr(checkpoint, name) for name in _TENSOR_PARTS}
-    meta = {name: getattr(checkpoint, name) for name in ("values", "names", "channels", "voxel_size_nm", "step", "epoch")}
+    meta = {
+        name: getattr(checkpoint, name) for name in ("values", "names", "channels", "voxel_size_nm", "step", "epoch")
+    }
     meta |= {"score": checkpoint.score, "best_score": checkpoint.best_score}
     meta |= {"normalisation": asdict(checkpoint.normalisation), "config": checkpoint.config.model_dump(mode="json")}
     try:

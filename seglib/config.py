@@ -388,13 +388,21 @@ class PredictConfig(Part):
     """One prediction: a trained run over one volume."""
 
     version: Literal[1] = 1
-    run: int = Field(ge=1, title="Run", description="The trained run to predict with.", json_schema_extra={"widget": "run"})
-    volume: int = Field(ge=1, title="Volume", description="The volume to segment.", json_schema_extra={"widget": "volume"})
+    run: int = Field(
+        ge=1, title="Run", description="The trained run to predict with.", json_schema_extra={"widget": "run"}
+    )
+    volume: int = Field(
+        ge=1, title="Volume", description="The volume to segment.", json_schema_extra={"widget": "volume"}
+    )
     checkpoint: Literal["best", "last"] = Field(
         "best", title="Checkpoint", description="Best: highest validation score. Last: end of the training."
     )
     overlap: float = Field(
-        0.25, ge=0, le=0.75, title="Tile overlap", description="How much neighbouring tiles share. More is smoother and slower."
+        0.25,
+        ge=0,
+        le=0.75,
+        title="Tile overlap",
+        description="How much neighbouring tiles share. More is smoother and slower.",
     )
     batch_size: int = Field(
         2, ge=1, le=256, title="Batch size", description="Tiles computed at once.", json_schema_extra={"unit": "tiles"}
@@ -419,5 +427,7 @@ def _parse(kind: type[C], data: Mapping[str, Any]) -> C:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        found = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()]
+        found = [
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()
+        ]
         raise ConfigError("These settings cannot be used: " + "; ".join(found)) from error

@@ -15,7 +15,7 @@ from seglib.errors import ConfigError
 from seglib.inference.devices import choose_device, use_half
 from seglib.models import is_flat, model_stride
 from seglib.store.datasets import DatasetRow, VolumeRow
-from seglib.tasks import classes_of
+from seglib.tasks.training import classes_of
 from seglib.training.cost import Cost, estimate_cost
 from seglib.workspace import Workspace
 
@@ -98,7 +98,9 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
 def _data_problems(workspace: Workspace, dataset: DatasetRow, volumes: Sequence[VolumeRow]) -> list[Problem]:
     problems = []
     if not volumes:
-        problems.append(Problem("error", f"{dataset.name} has no labels, and training needs them: import it with labels."))
+        problems.append(
+            Problem("error", f"{dataset.name} has no labels, and training needs them: import it with labels.")
+        )
     for volume in volumes:
         if not workspace.volume(volume.id).exists():
             problems.append(Problem("error", f"{volume.name}: its files are gone from the workspace. Import it again."))
@@ -118,7 +120,9 @@ def _data_problems(workspace: Workspace, dataset: DatasetRow, volumes: Sequence[
             )
     labelled = [v for v in volumes if (v.objects or 0) > 0 or set(v.label_counts or {}) - {0}]
     if volumes and not labelled:
-        problems.append(Problem("error", f"{dataset.name}: no voxel of any volume is labelled, so there is nothing to learn."))
+        problems.append(
+            Problem("error", f"{dataset.name}: no voxel of any volume is labelled, so there is nothing to learn.")
+        )
     unlabelled = [volume.name for volume in dataset.volumes if not volume.has_labels]
     if unlabelled and volumes:
         problems.append(Problem("warning", f"Without labels, and left out: {', '.join(unlabelled)}."))
@@ -138,8 +142,8 @@ def _patch_problems(config: RunConfig, volumes: Sequence[VolumeRow], training: S
         problems.append(
             Problem(
                 "error",
-                f"The patch {shown} does not fit a network of depth {config.model.depth}: its sides must be multiples of "
-                f"{' × '.join(map(str, stride))} (z × y × x). {works} works, or take a smaller depth.",
+                f"The patch {shown} does not fit a network of depth {config.model.depth}: its sides must be multiples "
+                f"of {' × '.join(map(str, stride))} (z × y × x). {works} works, or take a smaller depth.",
             )
         )
     for region in training:
@@ -207,7 +211,9 @@ def _disk_problem(workspace: Workspace) -> Problem | None:
     free = shutil.disk_usage(workspace.root).free
     if free > DISK_FLOOR_BYTES:
         return None
-    return Problem("error", f"Only {free / 2**20:.0f} MB are free on the disk of the workspace {workspace.root}: make room.")
+    return Problem(
+        "error", f"Only {free / 2**20:.0f} MB are free on the disk of the workspace {workspace.root}: make room."
+    )
 
 
 def _names(regions: Sequence[Region], volumes: Sequence[VolumeRow]) -> tuple[tuple[str, str], ...]:

@@ -1,10 +1,10 @@
 """The folder everything lives in. Every path is made here, from ids, never from a user's text.
 
-    <root>/studio.db                     runs, data sets, metrics (SQLite)
-    <root>/volumes/<id>.zarr             one imported volume (OME-Zarr)
-    <root>/runs/<id>/                    config.json, log.txt, checkpoints/, preview.zarr
-    <root>/predictions/<id>/             labels.zarr and exported files
-    <root>/scratch/                      work in progress; emptied of the dead at start
+<root>/studio.db                     runs, data sets, metrics (SQLite)
+<root>/volumes/<id>.zarr             one imported volume (OME-Zarr)
+<root>/runs/<id>/                    config.json, log.txt, checkpoints/, preview.zarr
+<root>/predictions/<id>/             labels.zarr and exported files
+<root>/scratch/                      work in progress; emptied of the dead at start
 """
 
 import contextlib

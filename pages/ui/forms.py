@@ -80,17 +80,21 @@ def _fields(path: str, model: type[BaseModel], default: BaseModel, context: Form
         # A union's members may share field names but not defaults: their widgets must not share a state.
         kind = getattr(default, "kind", "")
         key = ".".join(part for part in (path, kind, name) if part)
-        values[name] = context.given[key] if key in context.given else _widget(key, info, getattr(default, name), context)
+        values[name] = (
+            context.given[key] if key in context.given else _widget(key, info, getattr(default, name), context)
+        )
     return values
 
 
-def _choose_kind(name: str, kinds: Sequence[type[BaseModel]], value: BaseModel, context: FormContext) -> type[BaseModel]:
+def _choose_kind(
+    name: str, kinds: Sequence[type[BaseModel]], value: BaseModel, context: FormContext
+) -> type[BaseModel]:
     titles = {kind.model_fields["kind"].default: (kind.__doc__ or kind.__name__).strip() for kind in kinds}
     by_kind = {kind.model_fields["kind"].default: kind for kind in kinds}
     picked = st.selectbox(
         f"{name.capitalize()} kind",
         list(titles),
-        index=list(titles).index(getattr(value, "kind")),
+        index=list(titles).index(value.kind),
         format_func=lambda kind: titles[kind].rstrip("."),
         key=f"{context.prefix}.{name}.kind",
         label_visibility="collapsed",
@@ -143,7 +147,11 @@ def _select(
 
 
 def _number(
-    label: str, bounds: tuple[float | None, float | None, float | None], value: float, form: str, options: dict[str, Any]
+    label: str,
+    bounds: tuple[float | None, float | None, float | None],
+    value: float,
+    form: str,
+    options: dict[str, Any],
 ) -> float:
     low, high, margin = bounds
     # An open bound such as > 0 becomes the smallest step inside it.
@@ -165,7 +173,7 @@ def _tuple(
     st.markdown(label, help=options.pop("help"))
     result = []
     columns = st.columns(len(value))
-    for index, (column, start, inner, axis) in enumerate(zip(columns, value, get_args(kind), "zyx", strict=True)):
+    for column, start, inner, axis in zip(columns, value, get_args(kind), "zyx", strict=True):
         low, high, _ = _bounds(FieldInfo.from_annotation(inner))
         part = f"{path}.{axis}"
         fixed = part in context.fixed

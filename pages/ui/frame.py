@@ -14,6 +14,7 @@ from seglib.store import Store, open_store
 from seglib.store.runs import RunRow
 from seglib.workspace import Workspace, open_workspace
 
+
 @dataclass(frozen=True)
 class Services:
     """Where everything lives."""
@@ -47,7 +48,7 @@ def duration(seconds: float | None) -> str:
     """Seconds in words, such as `3 min 20 s`."""
     if seconds is None:
         return "–"
-    whole = int(round(seconds))
+    whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

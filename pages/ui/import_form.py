@@ -8,9 +8,10 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages.ui.frame import errors_shown, plain, services
+from seglib.data.doors import Found, expand, files_at
 from seglib.data.planning import ImportRequest, plan_import
-from seglib.data.readers.archive import unpack
-from seglib.data.readers.sources import SourceFile, confine, find_files, find_pairs, split_pairs
+from seglib.data.readers.base import SourceFile
+from seglib.data.readers.sources import confine, split_pairs
 from seglib.errors import DataError
 from seglib.ingest import already_imported, import_dataset
 
@@ -60,10 +61,14 @@ def import_form() -> None:
         return
     with errors_shown(), services().workspace.scratch() as scratch:
         if images:
-            sources = _uploaded(images, labels or [], scratch)
+            found = _uploaded(images, labels or [], scratch)
+        elif labels:
+            raise DataError("Only labels were chosen: add the images they belong to.")
+        elif not images_folder.strip():
+            raise DataError("Nothing was chosen yet: upload image files, or type the path of a folder on the server.")
         else:
-            sources = _on_server(images_folder, labels_folder)
-        _import(sources, meaning)
+            found = files_at(images_folder, labels_folder, scratch, resolve=confine)
+        _import(found, meaning)
 
 
 def _meaning() -> dict[str, Any]:
@@ -90,63 +95,34 @@ def _meaning() -> dict[str, Any]:
     return {"name": name, "voxel_size_nm": (z, y, x), "label_kind": label_kind, "layout": layout}
 
 
-Sources = tuple[Sequence[SourceFile], Sequence[SourceFile], str]
-
-
-def _uploaded(images: Sequence[Any], labels: Sequence[Any], scratch: Path) -> Sources:
+def _uploaded(images: Sequence[Any], labels: Sequence[Any], scratch: Path) -> Found:
     """Uploaded files written to disk under names of our own, zips unpacked."""
-    found = {"images": _write(images, scratch / "images"), "labels": _write(labels, scratch / "labels")}
-    if found["labels"]:
-        return found["images"], found["labels"], images[0].name
+    name = Path(images[0].name).stem
+    found = _write(images, scratch / "images")
+    if labels:
+        return Found(tuple(found), tuple(_write(labels, scratch / "labels")), name)
     # A single zip may hold both.
-    paired_images, paired_labels = split_pairs(found["images"])
-    return paired_images, paired_labels, images[0].name
+    paired_images, paired_labels = split_pairs(found)
+    return Found(tuple(paired_images), tuple(paired_labels), name)
 
 
 def _write(uploads: Sequence[Any], folder: Path) -> list[SourceFile]:
     folder.mkdir()
-    sources: list[SourceFile] = []
+    sources = []
     for index, upload in enumerate(uploads):
-        suffix = Path(upload.name).suffix.lower()
-        path = folder / f"{index:06d}{suffix if suffix.lstrip('.') in FILE_TYPES else ''}"
+        path = folder / f"{index:06d}"
         with path.open("wb") as file:
             shutil.copyfileobj(upload, file, 1 << 20)
-        source = SourceFile(path, upload.name)
-        if suffix == ".zip":
-            inside = folder / f"{index:06d}"
-            inside.mkdir()
-            sources += unpack(source, inside)
-        else:
-            sources.append(source)
-    return sources
+        sources.append(SourceFile(path, upload.name))
+    return expand(sources, folder)
 
 
-def _on_server(images: str, labels: str) -> Sources:
-    path = confine(images)
-    if path.is_file():
-        return _one_file(path), _files(labels) if labels.strip() else [], path.stem
-    if labels.strip():
-        return find_files(path), _files(labels), path.name
-    found_images, found_labels = find_pairs(path)
-    return found_images, found_labels, path.name
-
-
-def _files(text: str) -> list[SourceFile]:
-    path = confine(text)
-    return _one_file(path) if path.is_file() else find_files(path)
-
-
-def _one_file(path: Path) -> list[SourceFile]:
-    return [SourceFile(path, path.name)]
-
-
-def _import(sources: Sources, meaning: dict[str, Any]) -> None:
-    images, labels, named_after = sources
+def _import(found: Found, meaning: dict[str, Any]) -> None:
     layout: Literal["auto", "sections", "volumes"] = meaning["layout"]
     request = ImportRequest(
-        name=meaning["name"].strip() or Path(named_after).stem or "My data",
-        images=tuple(images),
-        labels=tuple(labels),
+        name=meaning["name"].strip() or found.name or "My data",
+        images=found.images,
+        labels=found.labels,
         voxel_size_nm=meaning["voxel_size_nm"],
         label_kind=meaning["label_kind"],
         layout=layout,

@@ -182,8 +182,8 @@ def _stacks(request: ImportRequest, images: Sequence[ImageFile], problems: list[
             first.dtype,
         ):
             problems.append(
-                f"{file.source.name} is {_section_text(file)} but {first.source.name} is {_section_text(first)}: sections "
-                "of one volume must be alike. Convert it, leave it out, or import each file as a volume."
+                f"{file.source.name} is {_section_text(file)} but {first.source.name} is {_section_text(first)}: "
+                "sections of one volume must be alike. Convert it, leave it out, or import each file as a volume."
             )
     return [Stack(tuple(images))]
 

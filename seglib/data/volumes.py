@@ -98,8 +98,8 @@ def create_labels(
     """
     root = zarr.open_group(store=str(path), mode="a", zarr_format=3)
     labels = root.require_group("labels")
-    ome = dict(labels.attrs.get("ome", {"version": "0.5", "labels": []}))  # type: ignore[arg-type]
-    labels.attrs["ome"] = {**ome, "labels": sorted({*ome["labels"], layer})}
+    named = {*_ome(labels).get("labels", []), layer}
+    labels.attrs["ome"] = {"version": "0.5", "labels": sorted(named)}
     group = labels.create_group(layer, overwrite=True)
     group.attrs["ome"] = {
         "version": "0.5",
@@ -115,7 +115,7 @@ def set_contrast(path: str | PathLike[str], contrast: tuple[float, float]) -> No
     low, high = contrast
     window = {"window": {"start": low, "end": high, "min": low, "max": high}, "active": True, "color": "FFFFFF"}
     channels = [window] * int(_array(group, "0").shape[0])
-    group.attrs["ome"] = {**dict(group.attrs["ome"]), "omero": {"channels": channels}}  # type: ignore[arg-type]
+    group.attrs["ome"] = {**_ome(group), "omero": {"channels": channels}}
 
 
 def open_volume(path: str | PathLike[str], *, layer: str = TRUTH, group: str = "") -> Volume:
@@ -127,7 +127,7 @@ def open_volume(path: str | PathLike[str], *, layer: str = TRUTH, group: str = "
         root = zarr.open_group(store=str(path), mode="r")
     except FileNotFoundError as error:
         raise DataError(f"The volume {Path(path).name} is not in the workspace any more.") from error
-    ome: dict[str, Any] = dict(root.attrs["ome"])  # type: ignore[arg-type]
+    ome = _ome(root)
     multiscale = ome["multiscales"][0]
     scale = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
     channels = ome["omero"]["channels"]
@@ -168,6 +168,12 @@ def contrast_of(image: NDArray[Any], share: float = 0.2) -> tuple[float, float]:
 
 
 _SPACE_AXES = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
+
+
+def _ome(group: zarr.Group) -> dict[str, Any]:
+    """The OME metadata of a group; empty where there are none."""
+    attributes: Any = group.attrs.get("ome", {})
+    return dict(attributes)
 
 
 def _multiscale(name: str, axes: list[dict[str, str]], scale: tuple[float, ...]) -> dict[str, Any]:

@@ -69,9 +69,7 @@ def predict_slabs(
     room = image.shape[1:]
     tile = fitting_tile(room, tile, predictor.stride)
     padded = [max(side, whole) for side, whole in zip(tile, room, strict=True)]
-    z_starts, y_starts, x_starts = (
-        tile_starts(whole, side, overlap) for whole, side in zip(padded, tile, strict=True)
-    )
+    z_starts, y_starts, x_starts = (tile_starts(whole, side, overlap) for whole, side in zip(padded, tile, strict=True))
     window = blend_window(tile, flat=overlap == 0)
     tiles, done = len(z_starts) * len(y_starts) * len(x_starts), 0
     sums: NDArray[np.float32] | None = None
@@ -103,9 +101,7 @@ def predict_slabs(
 def count_tiles(room: Sequence[int], wanted: Sequence[int], stride: Sequence[int], overlap: float) -> int:
     """How many tiles a prediction of a volume (z, y, x) takes."""
     tile = fitting_tile(room, wanted, stride)
-    return int(
-        np.prod([len(tile_starts(max(a, b), a, overlap)) for a, b in zip(tile, room, strict=True)])
-    )
+    return int(np.prod([len(tile_starts(max(a, b), a, overlap)) for a, b in zip(tile, room, strict=True)]))
 
 
 def foreground_probabilities(logits: Tensor, activation: Activation) -> Tensor:
@@ -125,9 +121,7 @@ def decide(probabilities: NDArray[np.float32], activation: Activation, threshold
     return np.where(highest > threshold, best + 1, 0).astype(np.uint8)
 
 
-def _read(
-    image: Array, z: int, depth: int, plane: Sequence[int], normalisation: Normalisation
-) -> NDArray[np.float32]:
+def _read(image: Array, z: int, depth: int, plane: Sequence[int], normalisation: Normalisation) -> NDArray[np.float32]:
     """Normalised planes z … z + depth, mirrored at the far ends up to the padded size."""
     values: NDArray[Any] = np.asarray(image[:, z : z + depth])
     missing = [(0, 0)] + [(0, want - have) for want, have in zip((depth, *plane), values.shape[1:], strict=True)]

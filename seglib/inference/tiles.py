@@ -23,7 +23,7 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     """
     if not 0 <= overlap < 1 or tile > length:
         raise ConfigError(f"Tiles of {tile} with overlap {overlap} cannot cover {length} voxels.")
-    stride = max(1, tile - int(round(overlap * tile)))
+    stride = max(1, tile - round(overlap * tile))
     last = length - tile
     return [*range(0, last, stride), last]
 

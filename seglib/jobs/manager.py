@@ -78,9 +78,7 @@ class JobManager:
             with self._lock:
                 self._recorders[run.id] = recorder
             try:
-                run_job(
-                    self._workspace, self._store, run, recorder, owner=self._owner, closing=self._closing.is_set
-                )
+                run_job(self._workspace, self._store, run, recorder, owner=self._owner, closing=self._closing.is_set)
             except SeglibError:
                 logger.exception("Run %s could not be ended", run.id)
             finally:

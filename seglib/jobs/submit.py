@@ -12,7 +12,10 @@ def submit_training(store: Store, config: RunConfig) -> int:
     from seglib.inference.devices import choose_device
 
     dataset = get_dataset(store, config.data.dataset)
-    name = config.name.strip() or f"{dataset.name} · {config.model.kind.replace('_', ' ')} · {config.loss.kind.replace('_', ' ')}"
+    name = (
+        config.name.strip()
+        or f"{dataset.name} · {config.model.kind.replace('_', ' ')} · {config.loss.kind.replace('_', ' ')}"
+    )
     config = config.model_copy(update={"name": name[:200]})
     device = choose_device(config.compute.device)
     return create_run(store, "train", name=config.name, config=config.model_dump(mode="json"), device=device)

@@ -21,9 +21,7 @@ def make_recorder(store: Store, run: RunRow, owner: str) -> Recorder:
     if run.kind != "train":
         return Recorder(store, run.id, owner)
     config = parse_run_config(run.config)
-    return Recorder(
-        store, run.id, owner, steps_per_epoch=config.steps_per_epoch, interval=config.validation.interval
-    )
+    return Recorder(store, run.id, owner, steps_per_epoch=config.steps_per_epoch, interval=config.validation.interval)
 
 
 def run_job(
@@ -57,7 +55,12 @@ def run_job(
     except Exception as error:  # a bug: the run ends with the traceback in its log, the server lives on
         recorder.say(traceback.format_exc())
         return _end(
-            store, run, recorder, owner, "failed", f"An unexpected error ended the run: {error!r}. The log has the details."
+            store,
+            run,
+            recorder,
+            owner,
+            "failed",
+            f"An unexpected error ended the run: {error!r}. The log has the details.",
         )
     if ended.reason == "stopped" and closing():
         return _end(store, run, recorder, owner, "interrupted", CLOSED)

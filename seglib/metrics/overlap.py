@@ -16,9 +16,7 @@ class Counts:
     misses: NDArray[np.int64]
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            self.hits + other.hits, self.false_alarms + other.false_alarms, self.misses + other.misses
-        )
+        return Counts(self.hits + other.hits, self.false_alarms + other.false_alarms, self.misses + other.misses)
 
 
 def no_counts(classes: int) -> Counts:
@@ -30,9 +28,9 @@ def no_counts(classes: int) -> Counts:
 def count_overlap(prediction: NDArray[Any], truth: NDArray[Any], classes: int) -> Counts:
     """Counts of two arrays of class ids 0 … K of one shape. classes: K."""
     side = classes + 1
-    pairs = np.bincount(
-        truth.ravel().astype(np.int64) * side + prediction.ravel(), minlength=side * side
-    ).reshape(side, side)
+    pairs = np.bincount(truth.ravel().astype(np.int64) * side + prediction.ravel(), minlength=side * side).reshape(
+        side, side
+    )
     hits = np.diagonal(pairs)[1:].astype(np.int64)
     return Counts(hits, pairs.sum(0)[1:] - hits, pairs.sum(1)[1:] - hits)
 

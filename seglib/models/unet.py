@@ -58,7 +58,7 @@ def _spatial(config: UNet2DConfig | UNet3DConfig, side: int) -> tuple[int, int, 
 
 def _level(config: UNet2DConfig | UNet3DConfig, inputs: int, outputs: int) -> nn.Sequential:
     kernel = _spatial(config, config.kernel_size)
-    padding = tuple(side // 2 for side in kernel)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         # A norm layer has a bias of its own.

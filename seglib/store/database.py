@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 from sqlite_utils import Database
+from sqlite_utils.db import Table
 
 from seglib.errors import StoreError
 from seglib.store.schema import migrations
@@ -97,3 +98,9 @@ class Store:
 def open_store(workspace: Workspace) -> Store:
     """The store of a workspace, one a process, so that there is one writer."""
     return Store(workspace.database)
+
+
+def inserted_id(table: Table) -> int:
+    """The id the last insert into a table was given."""
+    assert isinstance(table.last_pk, int)
+    return table.last_pk

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from seglib.errors import StoreError
-from seglib.store.database import Store
+from seglib.store.database import Store, inserted_id
 
 LabelKind = Literal["classes", "instances", "none"]
 
@@ -86,10 +86,10 @@ def add_dataset(
             "class_names": json.dumps(class_names),
             "created_at": time.time(),
         }
-        dataset_id = int(db.table("datasets").insert(dataset).last_pk)
+        dataset_id = inserted_id(db.table("datasets").insert(dataset))
         for index, volume in enumerate(volumes):
             row = {**_columns(volume), "dataset_id": dataset_id}
-            place(index, int(db.table("volumes").insert(row).last_pk))
+            place(index, inserted_id(db.table("volumes").insert(row)))
     return dataset_id
 
 

@@ -55,11 +55,13 @@ def add_batch(
             "INSERT INTO metrics (run_id, step, epoch, name, value, time) VALUES (?, ?, ?, ?, ?, ?)",
             ((run_id, *point) for point in points),
         )
-        db.conn.executemany("INSERT INTO log (run_id, time, text) VALUES (?, ?, ?)", ((run_id, *line) for line in lines))
+        db.conn.executemany(
+            "INSERT INTO log (run_id, time, text) VALUES (?, ?, ?)", ((run_id, *line) for line in lines)
+        )
         if progress:
             db.execute(
-                "UPDATE runs SET done = ?, total = ?, epoch = ?, patches_per_s = ?, seconds_left = ?, progressed_at = ? "
-                "WHERE id = ?",
+                "UPDATE runs SET done = ?, total = ?, epoch = ?, patches_per_s = ?, seconds_left = ?, "
+                "progressed_at = ? WHERE id = ?",
                 [
                     progress.done,
                     progress.total,
@@ -105,7 +107,9 @@ def add_preview(store: Store, run_id: int, *, step: int, epoch: int, layer: str)
 def list_previews(store: Store, run_id: int) -> list[PreviewRow]:
     """A run's previews, oldest first."""
     with store.reading() as db:
-        return [PreviewRow(**row) for row in db.query("SELECT * FROM previews WHERE run_id = ? ORDER BY step", [run_id])]
+        return [
+            PreviewRow(**row) for row in db.query("SELECT * FROM previews WHERE run_id = ? ORDER BY step", [run_id])
+        ]
 
 
 def forget_after(store: Store, run_id: int, step: int) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from seglib.errors import StoreError
-from seglib.store.database import Store
+from seglib.store.database import Store, inserted_id
 
 RunKind = Literal["train", "predict"]
 Status = Literal["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted"]
@@ -87,7 +87,7 @@ def create_run(store: Store, kind: RunKind, *, name: str, config: dict[str, Any]
         "created_at": time.time(),
     }
     with store.writing() as db:
-        return int(db.table("runs").insert(row).last_pk)
+        return inserted_id(db.table("runs").insert(row))
 
 
 def get_run(store: Store, run_id: int) -> RunRow:
@@ -165,7 +165,8 @@ def request_stop(store: Store, run_id: int) -> None:
             [time.time(), run_id],
         )
         db.execute(
-            "UPDATE runs SET status = 'stopping', stop_requested = 1 WHERE id = ? AND status IN ('starting', 'running')",
+            "UPDATE runs SET status = 'stopping', stop_requested = 1 "
+            "WHERE id = ? AND status IN ('starting', 'running')",
             [run_id],
         )
 
@@ -180,7 +181,8 @@ def requeue(store: Store, run_id: int) -> None:
     """Queues a run that was stopped, failed or was interrupted, to go on. Raises StoreError from other states."""
     with store.writing() as db:
         changed = db.execute(
-            f"UPDATE runs SET status = 'queued', ended_at = NULL, message = '' WHERE id = ? AND status IN ({_marks(RESUMABLE)})",
+            "UPDATE runs SET status = 'queued', ended_at = NULL, message = '' "
+            f"WHERE id = ? AND status IN ({_marks(RESUMABLE)})",
             [run_id, *RESUMABLE],
         ).rowcount
     if not changed:

@@ -71,7 +71,9 @@ def m001_initial(db: Database) -> None:
         )"""
     )
     db.execute("CREATE INDEX metrics_run ON metrics (run_id, id)")
-    db.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL, time REAL NOT NULL, text TEXT NOT NULL)")
+    db.execute(
+        "CREATE TABLE log (id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL, time REAL NOT NULL, text TEXT NOT NULL)"
+    )
     db.execute("CREATE INDEX log_run ON log (run_id, id)")
     db.execute(
         """CREATE TABLE previews (

@@ -4,10 +4,25 @@ from collections.abc import Sequence
 
 from seglib.config import DataConfig, ModelConfig, PatchConfig, RunConfig, UNet2DConfig, UNet3DConfig
 from seglib.data.splits import Shape, split_data
+from seglib.errors import ConfigError
+from seglib.store.datasets import DatasetRow
 
 WANTED_3D: Shape = (16, 128, 128)
 WANTED_2D: Shape = (1, 256, 256)
 DEEPEST = 4
+
+
+def config_for(dataset: DatasetRow) -> RunConfig:
+    """Settings that can run on a data set as they are. Raises ConfigError where it has no labels."""
+    labelled = [volume for volume in dataset.volumes if volume.has_labels]
+    if not labelled:
+        raise ConfigError(f"{dataset.name} has no labels, and training needs them: import it with labels.")
+    return first_config(
+        dataset.id,
+        [volume.shape_zyx for volume in labelled],
+        [volume.group or volume.name for volume in labelled],
+        classes=dataset.label_kind == "classes" and len(dataset.label_values) > 1,
+    )
 
 
 def first_config(dataset_id: int, shapes: Sequence[Shape], groups: Sequence[str], *, classes: bool) -> RunConfig:

@@ -62,9 +62,9 @@ def prepare(
     training, validation = read_parts(config, volumes, values)
     normalisation = resume.normalisation if resume else measure(part.image for part in training)
     torch.manual_seed(config.length.seed)
-    network = build_model(
-        config.model, inputs=volumes[0].channels, outputs=outputs_of(config.loss, len(names))
-    ).to(device)
+    network = build_model(config.model, inputs=volumes[0].channels, outputs=outputs_of(config.loss, len(names))).to(
+        device
+    )
     optimiser = build_optimiser(config.optimiser, network.parameters())
     schedule = Schedule(config.schedule, optimiser, total_steps=config.total_steps)
     if resume:

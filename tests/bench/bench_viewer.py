@@ -128,7 +128,7 @@ def server(folder: Path) -> Iterator[str]:
     options = [f"--server.port={port}", "--server.address=127.0.0.1", "--server.headless=true"]
     quiet = ["--browser.gatherUsageStats=false", "--server.fileWatcherType=none"]
     command = [sys.executable, "-m", "streamlit", "run", "app.py", *options, *quiet]
-    with open(folder / "server.log", "w") as log:
+    with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             _wait_for(f"http://127.0.0.1:{port}/_stcore/health", folder / "server.log")

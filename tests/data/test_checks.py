@@ -99,9 +99,9 @@ def test_the_number_of_values_looked_at_is_bounded():
         (1, [{1: 90}], "classes"),  # pores
         (2, [{1: 1, 2: 1}], "classes"),  # a cell and its nucleus
         (5, [{1: 9, 2: 4, 3: 1, 4: 7, 5: 3}], "classes"),  # organelles
-        (8, [{value: 1 for value in range(1, 9)}], "instances"),
-        (36, [{value: 1 for value in range(1, 30)}, {30: 2, 31: 1}], "instances"),
-        (20, [{value: 6 for value in range(1, 21)}], "classes"),
+        (8, [dict.fromkeys(range(1, 9), 1)], "instances"),
+        (36, [dict.fromkeys(range(1, 30), 1), {30: 2, 31: 1}], "instances"),
+        (20, [dict.fromkeys(range(1, 21), 6)], "classes"),
         (5000, [], "instances"),
     ],
 )

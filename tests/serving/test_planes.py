@@ -89,7 +89,8 @@ def test_only_the_background_entry_is_transparent_and_colours_are_those_of_the_l
 
 
 def test_the_legend_starts_with_the_colours_of_okabe_and_ito_and_repeats_none():
-    assert [colour_of(v) for v in range(1, 8)] == "#e69f00 #56b4e9 #009e73 #f0e442 #0072b2 #d55e00 #cc79a7".split()
+    okabe_ito = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"]
+    assert [colour_of(v) for v in range(1, 8)] == okabe_ito
     assert len({colour.tobytes() for colour in PALETTE}) == 256
     assert [palette_entry(v) for v in (0, 1, 255, 256, 510, 511)] == [0, 1, 255, 1, 255, 1]
 

@@ -136,7 +136,8 @@ def _is_junk(name: str) -> bool:
 
 def _too_large(archive: SourceFile, limit: int) -> DataError:
     return DataError(
-        f"{archive.name} unpacks to more than {limit / 2**30:.3g} GiB. Import the unpacked folder on the server instead."
+        f"{archive.name} unpacks to more than {limit / 2**30:.3g} GiB. "
+        "Import the unpacked folder on the server instead."
     )
 
 

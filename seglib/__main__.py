@@ -1,0 +1,256 @@
+"""`python -m seglib …`: the dashboard's jobs without the dashboard, on the same workspace."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from seglib.config import PredictConfig, RunConfig, parse_run_config
+from seglib.errors import ConfigError, DataError, SeglibError
+from seglib.events import EpochDone, Event, Measured, Note, Progress, Saved, ValidationDone
+from seglib.store import Store, open_store
+from seglib.workspace import Workspace, open_workspace
+
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit status: 0 done, 2 bad input, 3 stopped before the end."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        workspace = open_workspace(parsed.workspace)
+        return int(parsed.command(parsed, workspace, open_store(workspace)))
+    except SeglibError as error:
+        print(f"seglib: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m seglib", description="Train 3D segmentation without the dashboard."
+    )
+    parser.add_argument(
+        "--workspace", metavar="FOLDER", help="workspace folder (default: $SEGLIB_WORKSPACE, then ~/seglib-workspace)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("import", help="import images, with or without labels, as a data set")
+    command.add_argument("images", help="a file, a zip, or a folder (with images/ and labels/ in it, or of images)")
+    command.add_argument("--labels", help="a file or folder of labels")
+    command.add_argument("--name", help="of the data set (default: the folder's or file's)")
+    command.add_argument("--voxel-size", nargs=3, type=float, default=(1, 1, 1), metavar=("Z", "Y", "X"), help="in nm")
+    command.add_argument("--labels-are", choices=("auto", "classes", "instances"), default="auto")
+    command.add_argument("--files-are", choices=("auto", "sections", "volumes"), default="auto")
+    command.set_defaults(command=_import)
+
+    command = commands.add_parser("demo", help="make the synthetic demo data set")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(command=_demo)
+
+    command = commands.add_parser("list", help="list data sets, volumes and runs with their ids")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser("config", help="print settings that fit a data set, to save and change")
+    command.add_argument("dataset", type=int, help="id of the data set")
+    command.set_defaults(command=_config)
+
+    command = commands.add_parser("train", help="train with the settings of a JSON file, or go on with a run")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("config", nargs="?", type=Path, help="settings as the Train page or `config` gives them")
+    what.add_argument("--resume", type=int, metavar="RUN", help="go on with this run from its last checkpoint")
+    command.set_defaults(command=_train)
+
+    command = commands.add_parser("predict", help="segment a volume with a trained run")
+    command.add_argument("run", type=int, help="id of the trained run")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--volume", type=int, help="id of an imported volume")
+    what.add_argument("--image", help="a file or folder, imported first without labels")
+    command.add_argument("--output", type=Path, required=True, metavar="FILE.tif", help="where the labels go")
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--overlap", type=float, default=0.25)
+    command.add_argument("--threshold", type=float, default=0.5)
+    command.set_defaults(command=_predict)
+    return parser
+
+
+def _import(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    from seglib.data.doors import existing_path, files_at
+    from seglib.ingest import ImportRequest, import_dataset
+
+    with workspace.scratch() as scratch:
+        found = files_at(parsed.images, parsed.labels or "", scratch, resolve=existing_path)
+        request = ImportRequest(
+            name=parsed.name or found.name,
+            images=found.images,
+            labels=found.labels,
+            voxel_size_nm=(parsed.voxel_size[0], parsed.voxel_size[1], parsed.voxel_size[2]),
+            label_kind=parsed.labels_are,
+            layout=parsed.files_are,
+        )
+        dataset = import_dataset(workspace, store, request, progress=_show_progress, note=print)
+    print(f"\rData set {dataset}: {request.name}")
+    return 0
+
+
+def _demo(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    from seglib.ingest import make_demo
+
+    print(f"Data set {make_demo(workspace, store, seed=parsed.seed)}")
+    return 0
+
+
+def _list(_: argparse.Namespace, __: Workspace, store: Store) -> int:
+    from seglib.store.datasets import list_datasets
+    from seglib.store.runs import list_runs
+
+    for dataset in reversed(list_datasets(store)):
+        print(f"data set {dataset.id}  {dataset.name}  ({dataset.label_kind})")
+        for volume in dataset.volumes:
+            shape = " × ".join(map(str, volume.shape_zyx))
+            print(f"  volume {volume.id}  {volume.name}  {shape} {volume.dtype}")
+    for run in reversed(list_runs(store)):
+        print(f"run {run.id}  {run.kind}  {run.status}  {run.done}/{run.total}  {run.name}")
+    return 0
+
+
+def _config(parsed: argparse.Namespace, _: Workspace, store: Store) -> int:
+    from seglib.store.datasets import get_dataset
+    from seglib.training.advice import config_for
+
+    print(config_for(get_dataset(store, parsed.dataset)).model_dump_json(indent=2))
+    return 0
+
+
+def _train(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    from seglib.jobs.submit import resume_run, submit_training
+    from seglib.preflight import check_run
+    from seglib.store.datasets import get_dataset
+
+    if parsed.resume:
+        resume_run(store, parsed.resume)
+        return _run_here(workspace, store, parsed.resume)
+    config = _read_config(parsed.config)
+    checked = check_run(workspace, get_dataset(store, config.data.dataset), config)
+    for problem in checked.problems:
+        print(f"{problem.kind}: {problem.text}", file=sys.stderr)
+    if not checked.ready:
+        return EXIT_BAD_INPUT
+    return _run_here(workspace, store, submit_training(store, config))
+
+
+def _read_config(path: Path) -> RunConfig:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not a readable JSON file: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{path} holds {type(data).__name__}, not settings: write them with `python -m seglib config`."
+        )
+    return parse_run_config(data)
+
+
+def _predict(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    from seglib.data.volumes import open_labels
+    from seglib.inference.export import export_tiff
+    from seglib.jobs.submit import submit_prediction
+    from seglib.store.datasets import get_volume
+    from seglib.tasks.prediction import PREDICTION_LAYER
+
+    volume = parsed.volume or _import_to_predict(parsed.image, workspace, store)
+    try:
+        config = PredictConfig(
+            run=parsed.run,
+            volume=volume,
+            checkpoint=parsed.checkpoint,
+            overlap=parsed.overlap,
+            threshold=parsed.threshold,
+        )
+    except ValidationError as error:
+        raise ConfigError(str(error)) from error
+    run = submit_prediction(store, config)
+    status = _run_here(workspace, store, run)
+    if status == 0:
+        labels = open_labels(workspace.prediction(run) / "labels.zarr", PREDICTION_LAYER)
+        export_tiff(labels, parsed.output, get_volume(store, volume).voxel_size_nm)
+        print(f"Written: {parsed.output}")
+    return status
+
+
+def _import_to_predict(images: str, workspace: Workspace, store: Store) -> int:
+    """Imports images without labels and returns the id of their volume. Raises DataError where they are several."""
+    from seglib.data.doors import existing_path, files_at
+    from seglib.ingest import ImportRequest, import_dataset
+    from seglib.store.datasets import get_dataset
+
+    with workspace.scratch() as scratch:
+        found = files_at(images, "", scratch, resolve=existing_path)
+        request = ImportRequest(name=found.name, images=found.images, voxel_size_nm=(1, 1, 1))
+        dataset = get_dataset(store, import_dataset(workspace, store, request, progress=_show_progress, note=print))
+    if len(dataset.volumes) > 1:
+        raise DataError(
+            f"{images} is now data set {dataset.id} with {len(dataset.volumes)} volumes: "
+            "predict them one by one with --volume."
+        )
+    return dataset.volumes[0].id
+
+
+def _run_here(workspace: Workspace, store: Store, run_id: int) -> int:
+    """Runs a queued run in this process; the first Ctrl-C saves and stops it."""
+    from seglib.jobs.foreground import run_in_foreground
+
+    stop = _stop_on_interrupt()
+    print(f"Run {run_id}")
+    run = run_in_foreground(workspace, store, run_id, stop=stop, on_event=_show_event)
+    print(f"\rRun {run_id}: {run.status}. {run.message}".rstrip())
+    return (
+        0 if run.status == "finished" else EXIT_STOPPED if run.status in ("stopped", "interrupted") else EXIT_BAD_INPUT
+    )
+
+
+def _stop_on_interrupt() -> Callable[[], bool]:
+    asked = False
+
+    def on_signal(_: int, __: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("\nStopping after this batch; once more to end at once.", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, on_signal)
+    return lambda: asked
+
+
+def _show_event(event: Event) -> None:
+    match event:
+        case EpochDone(epoch=epoch, scores=scores):
+            print(f"epoch {epoch}: training patches: {_listed(scores)}", flush=True)
+        case ValidationDone(epoch=epoch, scores=scores):
+            print(f"epoch {epoch}: validation part: {_listed(scores)}", flush=True)
+        case Measured(scores=scores):
+            print(f"\rwhole volume against its labels: {_listed(scores)}", flush=True)
+        case Saved(kind=kind, step=step):
+            print(f"saved {kind} checkpoint of step {step}", flush=True)
+        case Progress(done=done, total=total):
+            _show_progress(done, total, "tiles")
+        case Note(text=text):
+            print(text, flush=True)
+
+
+def _show_progress(done: int, total: int, text: str) -> None:
+    if sys.stdout.isatty():
+        print(f"\r{done}/{total} {text:40.40}", end="", flush=True)
+
+
+def _listed(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""A prediction as a job: a trained run over one volume, written plane by plane, compared with labels if any."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seglib.checkpoints import Checkpoint, load_checkpoint
+from seglib.config import PredictConfig, RunConfig, parse_predict_config, parse_run_config
+from seglib.data.splits import Region, split_data
+from seglib.data.targets import class_ids
+from seglib.data.volumes import Array, Volume, create_labels, fitting_uint, open_volume
+from seglib.errors import CheckpointError, ConfigError, SeglibError
+from seglib.events import Ended, Event, Measured, Note, Progress, Started
+from seglib.inference.devices import choose_device, set_threads, use_half
+from seglib.inference.predict import Predictor, count_tiles, decide, predict_slabs
+from seglib.losses import activation_of, outputs_of
+from seglib.metrics.overlap import count_overlap, dice, iou, mean_score, no_counts
+from seglib.models import build_model, model_stride
+from seglib.store import Store
+from seglib.store.datasets import VolumeRow, get_dataset, get_volume
+from seglib.store.runs import RunRow, checkpoints, get_run
+from seglib.workspace import Workspace
+
+PREDICTION_LAYER = "prediction"
+Stop = Callable[[], bool]
+
+
+def prediction_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -> Iterator[Event]:
+    """The events of a prediction, see `run_task`."""
+    config = parse_predict_config(run.config)
+    row = get_volume(store, config.volume)
+    model = load_model(trained_checkpoint(workspace, store, config), config)
+    volume = open_volume(workspace.volume(row.id))
+    origin = _seen_in_training(store, row, parse_run_config(get_run(store, config.run).config))
+    with workspace.scratch() as scratch:
+        target = create_labels(
+            scratch / "labels.zarr",
+            PREDICTION_LAYER,
+            shape_zyx=volume.shape_zyx,
+            dtype=fitting_uint(max(model.values)),
+            voxel_size_nm=volume.voxel_size_nm,
+        )
+        compare = _Comparison(volume, model)
+
+        def write(z: int, planes: NDArray[np.uint16]) -> None:
+            target[z : z + len(planes)] = planes.astype(target.dtype)
+            compare.add(z, planes)
+
+        for event in predict_labels(model, volume.image, config, write=write, stop=stop):
+            if isinstance(event, Ended) and event.reason == "finished":
+                _place(scratch / "labels.zarr", workspace.prediction(run.id))
+                if scores := compare.scores():
+                    yield Measured(scores)
+                    yield Note(f"Scores are over the whole volume. {origin}")
+            yield event
+
+
+def trained_checkpoint(workspace: Workspace, store: Store, config: PredictConfig) -> Checkpoint:
+    """The checkpoint a prediction asks for, checked. Raises CheckpointError where the run has none yet."""
+    known = checkpoints(store, config.run)
+    if config.checkpoint not in known:
+        raise CheckpointError(
+            f"Run {config.run} has no {config.checkpoint} checkpoint yet: it appears after the first validation."
+        )
+    return load_checkpoint(workspace.checkpoint(config.run, config.checkpoint), sha256=known[config.checkpoint].sha256)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network ready to predict, with what its run knew. tile: the training patch (z, y, x)."""
+
+    predictor: Predictor
+    tile: tuple[int, int, int]
+    values: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+def load_model(checkpoint: Checkpoint, config: PredictConfig) -> TrainedModel:
+    """The network of a checkpoint on the device a prediction asks for. Raises CheckpointError where they differ."""
+    device = torch.device(choose_device(config.compute.device))
+    set_threads(config.compute)
+    run = checkpoint.config
+    network = build_model(run.model, inputs=checkpoint.channels, outputs=outputs_of(run.loss, len(checkpoint.names)))
+    try:
+        network.load_state_dict(checkpoint.network)
+    except RuntimeError as error:
+        raise CheckpointError(f"The checkpoint's weights do not fit its own settings: {error}") from error
+    predictor = Predictor(
+        network=network.to(device).eval(),
+        normalisation=checkpoint.normalisation,
+        activation=activation_of(run.loss),
+        stride=model_stride(run.model),
+        device=device,
+        half=use_half(device, config.compute.precision),
+    )
+    return TrainedModel(predictor, run.patches.shape, checkpoint.values, checkpoint.names)
+
+
+def predict_labels(
+    model: TrainedModel,
+    image: Array,
+    config: PredictConfig,
+    *,
+    write: Callable[[int, NDArray[np.uint16]], None],
+    stop: Stop,
+) -> Iterator[Event]:
+    """Segments an image (C, Z, Y, X) and hands finished planes on; Progress after each slab, Ended at the end.
+
+    write: called with (first plane, uint16 labels (dz, Y, X)), every plane once, in order.
+    Raises ConfigError where the image has another number of channels than the network takes.
+    """
+    expected = len(model.predictor.normalisation.low)
+    if image.shape[0] != expected:
+        raise ConfigError(f"The volume has {image.shape[0]} channel(s); the network was trained on {expected}.")
+    yield Started(count_tiles(image.shape[1:], model.tile, model.predictor.stride, config.overlap))
+    table = np.array([0, *model.values], np.uint16)
+    slabs = predict_slabs(model.predictor, image, tile=model.tile, overlap=config.overlap, batch_size=config.batch_size)
+    for slab in slabs:
+        write(slab.z, table[decide(slab.probabilities, model.predictor.activation, config.threshold)])
+        yield Progress(slab.tiles_done, slab.tiles)
+        if stop() and slab.tiles_done < slab.tiles:
+            yield Ended("stopped", "Stopped; an unfinished prediction is not kept.")
+            return
+    yield Ended("finished")
+
+
+class _Comparison:
+    """Counts a prediction against the volume's labels while it is written, where there are labels."""
+
+    def __init__(self, volume: Volume, model: TrainedModel) -> None:
+        self._truth = volume.labels
+        self._model = model
+        self._counts = no_counts(len(model.values))
+
+    def add(self, z: int, planes: NDArray[np.uint16]) -> None:
+        if self._truth is None:
+            return
+        truth = np.asarray(self._truth[z : z + len(planes)])
+        if len(self._model.values) == 1:
+            found, real = (planes > 0).astype(np.uint8), (truth > 0).astype(np.uint8)
+        else:
+            known = np.where(np.isin(truth, self._model.values), truth, 0)
+            found, real = (class_ids(labels, "classes", self._model.values) for labels in (planes, known))
+        self._counts += count_overlap(found, real, len(self._model.values))
+
+    def scores(self) -> dict[str, float]:
+        """Mean Dice and IoU, and Dice per class where there are several; nothing where there are no labels."""
+        if self._truth is None:
+            return {}
+        per_class = dice(self._counts)
+        scores = {"dice": mean_score(per_class), "iou": mean_score(iou(self._counts))}
+        if len(per_class) > 1:
+            scores |= {f"dice/{name}": float(value) for name, value in zip(self._model.names, per_class, strict=True)}
+        return scores
+
+
+def _seen_in_training(store: Store, volume: VolumeRow, config: RunConfig) -> str:
+    """A sentence that says whether the run learned from the volume, so that scores are not taken for more."""
+    if volume.dataset_id != config.data.dataset:
+        return "The run has never seen this volume."
+    labelled = [row for row in get_dataset(store, config.data.dataset).volumes if row.has_labels]
+    shapes, groups = [row.shape_zyx for row in labelled], [row.group or row.name for row in labelled]
+    split = split_data(shapes, groups, config.data, config.length.seed)
+
+    def holds(regions: tuple[Region, ...]) -> bool:
+        return any(labelled[region.volume].id == volume.id for region in regions)
+
+    if holds(split.training) and holds(split.validation):
+        return "The run learned from one part of this volume and chose its best checkpoint on the other."
+    if holds(split.training):
+        return "The run learned from this volume, so they say little about new data."
+    return "The run chose its best checkpoint on this volume, but did not learn from it."
+
+
+def _place(made: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / made.name
+    if final.exists():
+        raise SeglibError(f"{final} exists already; it was left as it is.")
+    os.replace(made, final)
