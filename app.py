@@ -9,19 +9,21 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from seglib.jobs.manager import JobManager, import_heavy_parts
+from seglib.serving.metrics import metric_routes
 from seglib.serving.routes import SecurityHeaders, file_routes, host_check, plane_routes
 from seglib.store import open_store
 from seglib.workspace import open_workspace
 
 WARM_UP_AFTER_S = 4.0
 workspace = open_workspace()
+store = open_store(workspace)
 
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
     """Starts the job queue with the server and, when the server ends, lets active runs save."""
     workspace.sweep_scratch()
-    manager = JobManager(workspace, open_store(workspace))
+    manager = JobManager(workspace, store)
     manager.start()
     # Pages come first; torch is imported once they had time to open.
     warm_up = threading.Timer(WARM_UP_AFTER_S, import_heavy_parts)
@@ -37,7 +39,7 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
 app = st.App(
     "pages/shell.py",
     lifespan=lifespan,
-    routes=[*plane_routes(workspace), *file_routes(workspace)],
+    routes=[*plane_routes(workspace), *file_routes(workspace), *metric_routes(store)],
     middleware=[host_check(), Middleware(SecurityHeaders)],
 )
 

@@ -5,14 +5,14 @@ import re
 import pandas as pd
 import streamlit as st
 
-from pages.ui.curves import comparison_figure
+from pages.ui.curves import COLOURS, Chart, Trace, show_curves
 from pages.ui.frame import errors_shown, moment, plain, run_label, services
 from pages.ui.viewer import Layer, Panel, prediction_layer, show_viewer, volume_layers
 from seglib.config import PredictConfig
 from seglib.jobs.submit import submit_prediction
 from seglib.previews import PreviewFacts, differing, flatten, preview_facts
 from seglib.store.datasets import VolumeRow, list_datasets
-from seglib.store.metrics import list_previews, points_since
+from seglib.store.metrics import list_previews
 from seglib.store.runs import RunRow, checkpoints, list_runs
 
 METRICS = {
@@ -76,14 +76,9 @@ def _choose(runs: list[RunRow]) -> list[RunRow]:
 
 def _curves(chosen: list[RunRow]) -> None:
     metric = st.selectbox("Curve", list(METRICS), format_func=METRICS.__getitem__, key="compare.metric")
-    points = {
-        run_label(run): [point for point in points_since(services().store, run.id)[0] if point.name == metric]
-        for run in chosen
-    }
-    key = f"{metric}.{[run.id for run in chosen]}"
-    st.plotly_chart(
-        comparison_figure(points, title=METRICS[metric], key=key), key="compare.curves", config={"displaylogo": False}
-    )
+    traces = [Trace(run.id, metric, run_label(run), COLOURS[index % len(COLOURS)]) for index, run in enumerate(chosen)]
+    shown = f"compare.{metric}.{'.'.join(str(run.id) for run in chosen)}"
+    show_curves(shown, [Chart(METRICS[metric], tuple(traces), x="epoch")], live=not all(run.is_over for run in chosen))
 
 
 def _settings(chosen: list[RunRow]) -> None:

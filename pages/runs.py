@@ -6,23 +6,27 @@ import shutil
 import pandas as pd
 import streamlit as st
 
-from pages.ui.curves import Series, by_name, training_figure
-from pages.ui.frame import duration, errors_shown, id_from_url, moment, plain, services
+from pages.ui.curves import COLOURS, Chart, Trace, show_curves
+from pages.ui.frame import class_names, duration, errors_shown, id_from_url, moment, plain, services
 from pages.ui.viewer import Layer, Panel, preview_layers, show_viewer
 from seglib.config import parse_run_config
 from seglib.jobs.submit import resume_run
 from seglib.previews import preview_facts
-from seglib.store.metrics import last_values, list_previews, log_tail, points_since
+from seglib.store.metrics import last_values, list_previews, log_tail
 from seglib.store.runs import RESUMABLE, RunRow, checkpoints, delete_run, get_run, list_runs, request_stop
 
 TICK_S = 1.5
-LOSS = {"step/loss": "each step", "train/loss": "training patches, epoch mean", "val/loss": "validation part"}
-SCORES = {
-    "train/dice": "Dice, training patches",
-    "val/dice": "Dice, validation part",
-    "train/iou": "IoU, training patches",
-    "val/iou": "IoU, validation part",
-}
+LOSS = (
+    ("train/loss", "training patches, epoch mean"),
+    ("val/loss", "validation part"),
+    ("step/loss", "training, each step"),
+)
+SCORES = (
+    ("train/dice", "Dice, training patches"),
+    ("val/dice", "Dice, validation part"),
+    ("train/iou", "IoU, training patches"),
+    ("val/iou", "IoU, validation part"),
+)
 
 
 def main() -> None:
@@ -82,7 +86,10 @@ def _one(run: RunRow) -> None:
         st.header(f"{run.id} · {plain(run.name)}")
     _actions(run)
     # A finished run does not change: no timer, so that an open page costs nothing.
-    st.fragment(_live, run_every=None if run.is_over else TICK_S)(run.id)
+    timer = None if run.is_over else TICK_S
+    st.fragment(_state, run_every=timer)(run.id)
+    _curves(run)
+    st.fragment(_details, run_every=timer)(run.id)
     with st.expander("Settings", icon=":material/settings:"):
         st.json(json.dumps(run.config))
 
@@ -118,23 +125,14 @@ def _confirm_delete(run: RunRow) -> None:
         st.rerun()
 
 
-def _live(run_id: int) -> None:
-    """What changes while a run runs; drawn again every tick."""
+def _state(run_id: int) -> None:
+    """State and progress; drawn again every tick."""
     run = get_run(services().store, run_id)
     shown = st.session_state.setdefault(f"runs.status.{run_id}", run.status)
     if shown != run.status:
         # Buttons outside this fragment depend on the state.
         st.session_state[f"runs.status.{run_id}"] = run.status
         st.rerun()
-    _state(run)
-    _curves(run)
-    _preview(run)
-    with st.expander("Log", icon=":material/article:", expanded=run.status == "failed"):
-        lines = [f"{moment(when)}  {text}" for when, text in log_tail(services().store, run_id)]
-        st.code("\n".join(lines) or "Nothing yet.", language=None, height=240)
-
-
-def _state(run: RunRow) -> None:
     config = parse_run_config(run.config)
     if run.message:
         show = st.error if run.status == "failed" else st.info
@@ -168,34 +166,30 @@ def _state(run: RunRow) -> None:
 
 
 def _curves(run: RunRow) -> None:
-    series = _points(run)
-    if not any(series.values()):
-        st.caption("Curves appear with the first steps.")
-        return
-    several = sorted(name for name in series if name.startswith("val/dice/"))
-    scores = {**SCORES, **{name: f"Dice of {name.removeprefix('val/dice/')}, validation" for name in several}}
-    key = f"{run.id}.{run.attempt}"
-    left, right = st.columns(2)
-    left.plotly_chart(
-        training_figure(series, title="Loss", names=LOSS, key=key),
-        key=f"runs.loss.{run.id}",
-        config={"displaylogo": False},
-    )
-    right.plotly_chart(
-        training_figure(series, title="Dice and IoU", names=scores, key=key),
-        key=f"runs.scores.{run.id}",
-        config={"displaylogo": False},
-    )
+    """Loss, and Dice and IoU; the browser keeps them up to date by itself."""
+    names = class_names(services().store, run)
+    classes = [(f"val/dice/{name}", f"Dice of {name}, validation part") for name in names if len(names) > 1]
+    charts = [
+        Chart(title, tuple(Trace(run.id, metric, label, _colour(index, metric), metric.startswith("step/"))
+        for index, (metric, label) in enumerate(curves)))
+        for title, curves in (("Loss", LOSS), ("Dice and IoU", (*SCORES, *classes)))
+    ]  # fmt: skip
+    show_curves(f"runs.curves.{run.id}.{run.attempt}", charts, live=not run.is_over)
 
 
-def _points(run: RunRow) -> Series:
-    """The run's points, kept in the session: each tick only reads what is new."""
-    kept = st.session_state.get("runs.points")
-    if kept is None or kept["of"] != (run.id, run.attempt):
-        kept = st.session_state["runs.points"] = {"of": (run.id, run.attempt), "cursor": 0, "series": {}}
-    points, kept["cursor"] = points_since(services().store, run.id, kept["cursor"])
-    by_name(points, kept["series"])
-    return kept["series"]
+def _colour(index: int, metric: str) -> str:
+    """Training and validation have the same colours in all charts."""
+    first = {"step": 0, "train": 0, "val": 1}[metric.split("/")[0]]
+    return COLOURS[(first + 2 * (index // 2)) % len(COLOURS)]
+
+
+def _details(run_id: int) -> None:
+    """Preview and log; drawn again every tick."""
+    run = get_run(services().store, run_id)
+    _preview(run)
+    with st.expander("Log", icon=":material/article:", expanded=run.status == "failed"):
+        lines = [f"{moment(when)}  {text}" for when, text in log_tail(services().store, run_id)]
+        st.code("\n".join(lines) or "Nothing yet.", language=None, height=240)
 
 
 def _preview(run: RunRow) -> None:
@@ -215,6 +209,7 @@ def _preview(run: RunRow) -> None:
         [Panel("Label", (image, truth)), Panel("Prediction", (image, prediction))],
         shape_zyx=facts.shape_zyx,
         voxel_size_nm=facts.voxel_size_nm,
+        classes=dict(enumerate(class_names(services().store, run), start=1)),
         height=420,
     )
 

@@ -14,8 +14,7 @@ from seglib.data.splits import Region, Split, describe, split_data
 from seglib.errors import ConfigError
 from seglib.inference.devices import choose_device, use_half
 from seglib.models import is_flat, model_stride
-from seglib.store.datasets import DatasetRow, VolumeRow
-from seglib.tasks.training import classes_of
+from seglib.store.datasets import DatasetRow, VolumeRow, classes_of
 from seglib.training.cost import Cost, estimate_cost
 from seglib.workspace import Workspace
 
@@ -60,7 +59,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     volumes = [volume for volume in dataset.volumes if volume.has_labels]
     problems += _data_problems(workspace, dataset, volumes)
     try:
-        _, classes = classes_of(dataset, config)
+        _, classes = classes_of(dataset, config.data.task)
     except ConfigError as error:
         classes = ()
         problems.append(Problem("error", str(error)))

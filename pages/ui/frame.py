@@ -9,8 +9,9 @@ from datetime import datetime
 
 import streamlit as st
 
-from seglib.errors import SeglibError
+from seglib.errors import SeglibError, StoreError
 from seglib.store import Store, open_store
+from seglib.store.datasets import classes_of, get_dataset
 from seglib.store.runs import RunRow
 from seglib.workspace import Workspace, open_workspace
 
@@ -69,6 +70,15 @@ def sizes(shape: tuple[int, ...]) -> str:
 def run_label(run: RunRow) -> str:
     """How a run is called in choices: its number and its name, as plain text."""
     return f"{run.id} · {run.name}"
+
+
+def class_names(store: Store, run: RunRow) -> tuple[str, ...]:
+    """Names of the classes a training run learns; none where its data set is gone."""
+    data = run.config["data"]
+    try:
+        return classes_of(get_dataset(store, data["dataset"]), data["task"])[1]
+    except StoreError:
+        return ()
 
 
 def id_from_url(name: str) -> int | None:

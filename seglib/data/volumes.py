@@ -76,11 +76,12 @@ def create_volume(
     group = zarr.create_group(store=str(path), zarr_format=3, overwrite=False)
     array = _create_array(group, "0", shape_czyx, dtype)
     axes = [{"name": "c", "type": "channel"}, *_SPACE_AXES]
-    group.attrs["ome"] = {
+    described: dict[str, Any] = {
         "version": "0.5",
         "multiscales": [_multiscale(name, axes, (1.0, *voxel_size_nm))],
         "omero": {"channels": []},
     }
+    group.attrs["ome"] = described
     return array
 
 
@@ -101,11 +102,12 @@ def create_labels(
     named = {*_ome(labels).get("labels", []), layer}
     labels.attrs["ome"] = {"version": "0.5", "labels": sorted(named)}
     group = labels.create_group(layer, overwrite=True)
-    group.attrs["ome"] = {
+    described: dict[str, Any] = {
         "version": "0.5",
         "multiscales": [_multiscale(layer, _SPACE_AXES, voxel_size_nm)],
         "image-label": {"source": {"image": "../../"}},
     }
+    group.attrs["ome"] = described
     return _create_array(group, "0", shape_zyx, dtype)
 
 
@@ -115,7 +117,8 @@ def set_contrast(path: str | PathLike[str], contrast: tuple[float, float]) -> No
     low, high = contrast
     window = {"window": {"start": low, "end": high, "min": low, "max": high}, "active": True, "color": "FFFFFF"}
     channels = [window] * int(_array(group, "0").shape[0])
-    group.attrs["ome"] = {**_ome(group), "omero": {"channels": channels}}
+    described = _ome(group) | {"omero": {"channels": channels}}
+    group.attrs["ome"] = described
 
 
 def open_volume(path: str | PathLike[str], *, layer: str = TRUTH, group: str = "") -> Volume:
@@ -167,7 +170,7 @@ def contrast_of(image: NDArray[Any], share: float = 0.2) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-_SPACE_AXES = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
+_SPACE_AXES: list[dict[str, str]] = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
 
 
 def _ome(group: zarr.Group) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from seglib.errors import StoreError
+from seglib.errors import ConfigError, StoreError
 from seglib.store.database import Store, inserted_id
 
 LabelKind = Literal["classes", "instances", "none"]
@@ -63,6 +63,20 @@ class DatasetRow:
         if self.label_kind != "classes":
             return (1,) if self.label_kind == "instances" else ()
         return tuple(sorted({value for volume in self.volumes for value in volume.label_counts or {} if value != 0}))
+
+
+def classes_of(dataset: DatasetRow, task: Literal["foreground", "classes"]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Label values and names of the classes 1 … K that a task learns from a data set.
+
+    Raises ConfigError where the data set's labels are not classes and the task asks for them.
+    """
+    if task == "foreground":
+        return (1,), ("foreground",)
+    if dataset.label_kind != "classes":
+        kind = "ids of single objects" if dataset.label_kind == "instances" else "missing"
+        raise ConfigError(f"The labels of {dataset.name} are {kind}, not classes: choose the task Foreground.")
+    values = dataset.label_values
+    return values, tuple(dataset.class_names.get(value, f"class {value}") for value in values)
 
 
 def add_dataset(

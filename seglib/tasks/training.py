@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from seglib.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from seglib.config import RunConfig, parse_run_config
+from seglib.config import parse_run_config
 from seglib.data.volumes import (
     TRUTH,
     Volume,
@@ -24,7 +24,7 @@ from seglib.data.volumes import (
 from seglib.errors import CheckpointError, ConfigError
 from seglib.events import CheckpointMade, Event, Note, PreviewMade, PreviewSaved, Saved
 from seglib.store import Store
-from seglib.store.datasets import DatasetRow, get_dataset
+from seglib.store.datasets import DatasetRow, classes_of, get_dataset
 from seglib.store.runs import RunRow
 from seglib.training.loop import train
 from seglib.workspace import Workspace
@@ -36,7 +36,7 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
     """The events of a training run, see `run_task`."""
     config = parse_run_config(run.config)
     dataset = get_dataset(store, config.data.dataset)
-    values, names = classes_of(dataset, config)
+    values, names = classes_of(dataset, config.data.task)
     _write_config(workspace.run(run.id), run)
     resume, problems = latest_checkpoint(workspace, run.id)
     yield from (Note(text) for text in problems)
@@ -53,22 +53,6 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
                 yield _save_preview(workspace.preview(run.id), event)
             case _:
                 yield event
-
-
-def classes_of(dataset: DatasetRow, config: RunConfig) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Label values and names of the classes a run learns.
-
-    Raises ConfigError where the data set's labels are not classes and the task asks for them.
-    """
-    if config.data.task == "foreground":
-        return (1,), ("foreground",)
-    if dataset.label_kind != "classes":
-        raise ConfigError(
-            f"The labels of {dataset.name} are {'ids of single objects' if dataset.volumes else 'missing'}, "
-            "not classes: choose the task Foreground."
-        )
-    values = dataset.label_values
-    return values, tuple(dataset.class_names.get(value, f"class {value}") for value in values)
 
 
 def open_dataset(workspace: Workspace, dataset: DatasetRow) -> list[Volume]:
