@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from seglib.config import ModelConfig
+from seglib.models.convolution import guard_convolutions
 from seglib.models.unet import build_unet, unet_stride
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {"unet_2d": build_unet, "unet_3d": build_unet}
@@ -17,7 +18,7 @@ def build_model(config: ModelConfig, *, inputs: int, outputs: int) -> nn.Module:
 
     Its weights come from torch's global generator.
     """
-    return BUILDERS[config.kind](config, inputs=inputs, outputs=outputs)
+    return guard_convolutions(BUILDERS[config.kind](config, inputs=inputs, outputs=outputs))
 
 
 def model_stride(config: ModelConfig) -> tuple[int, int, int]:
