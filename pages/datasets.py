@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
-from pages.ui.import_form import import_form
+from pages.ui.import_form import import_form, open_dataset
 from pages.ui.viewer import Panel, show_viewer, volume_layers
 from seglib.ingest import DEMO_NAME, make_demo
 from seglib.jobs.submit import submit_training
@@ -26,7 +26,7 @@ def main() -> None:
     if st.session_state.get("datasets.importing"):
         with st.container(border=True):
             import_form()
-    for note in st.session_state.pop("datasets.notes", []):
+    for note in st.session_state.get("datasets.notes", {}).get(chosen, []):
         st.info(plain(note), icon=":material/info:")
     with errors_shown():
         _show(get_dataset(services().store, chosen))
@@ -57,34 +57,34 @@ def _welcome() -> None:
 def _make_demo() -> None:
     with errors_shown(), st.spinner("Making four small volumes …"):
         dataset = make_demo(services().workspace, services().store)
-        st.session_state["datasets.importing"] = False
-        st.session_state["datasets.notes"] = ["The demo data are ready. Look through the planes, then train on them."]
-        st.query_params["dataset"] = str(dataset)
-        st.rerun()
+        open_dataset(dataset, ["The demo data are ready. Look through the planes, then train on them."])
 
 
 def _choose(datasets: list[DatasetRow]) -> int:
-    """The data set picked, which is kept in the address."""
+    """The data set picked: the one just imported, else the one in the address, else the newest, until another is."""
     names = {dataset.id: dataset.name for dataset in datasets}
     picked, add, demo = st.columns([5, 1.3, 1.3], vertical_alignment="bottom")
-    asked = id_from_url("dataset")
-    index = list(names).index(asked) if asked in names else 0
-    chosen = picked.selectbox(
-        "Data set",
-        list(names),
-        index=index,
-        format_func=lambda key: f"{key} · {names[key]}",
-        key=f"datasets.choice.{asked}",
+    # What was opened by an import stays in the session, and its choice is a widget of its own: a rerun that
+    # overtakes this one must find the same.
+    opened, generation = st.session_state.get("datasets.opened", (id_from_url("dataset"), 0))
+    chosen = int(
+        picked.selectbox(
+            "Data set",
+            list(names),
+            index=list(names).index(opened) if opened in names else 0,
+            format_func=lambda key: f"{key} · {names[key]}",
+            key=f"datasets.choice.{generation}",
+            persist_state="session",
+        )
     )
-    if chosen != asked:
-        st.query_params["dataset"] = str(chosen)
+    st.query_params["dataset"] = str(chosen)
     importing = st.session_state.get("datasets.importing", False)
     if add.button("Close import" if importing else "Import data", icon=":material/add:", width="stretch"):
         st.session_state["datasets.importing"] = not importing
         st.rerun()
     if demo.button("Add demo", icon=":material/science:", width="stretch"):
         _make_demo()
-    return int(chosen)
+    return chosen
 
 
 def _show(dataset: DatasetRow) -> None:

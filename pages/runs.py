@@ -128,20 +128,22 @@ def _confirm_delete(run: RunRow) -> None:
 def _state(run_id: int) -> None:
     """State and progress; drawn again every tick."""
     run = get_run(services().store, run_id)
-    shown = st.session_state.setdefault(f"runs.status.{run_id}", run.status)
-    if shown != run.status:
-        # Buttons outside this fragment depend on the state.
-        st.session_state[f"runs.status.{run_id}"] = run.status
+    best = checkpoints(services().store, run.id).get("best")
+    buttons = (run.status, best is None)
+    shown = st.session_state.setdefault(f"runs.buttons.{run_id}", buttons)
+    if shown != buttons:
+        # Buttons outside this fragment depend on these.
+        st.session_state[f"runs.buttons.{run_id}"] = buttons
         st.rerun()
     config = parse_run_config(run.config)
+    notice = st.container()  # always there, so that nothing below it jumps
     if run.message:
-        show = st.error if run.status == "failed" else st.info
+        show = notice.error if run.status == "failed" else notice.info
         show(plain(run.message))
     if run.status == "queued":
-        st.info(f"Waits for its turn on {run.device}. Runs on one device go one after the other.")
+        notice.info(f"Waits for its turn on {run.device}. Runs on one device go one after the other.")
     st.progress(min(1.0, run.done / run.total) if run.total else 0.0)
     values = last_values(services().store, run.id)
-    best = checkpoints(services().store, run.id).get("best")
     cells = st.columns([1.2, 1, 1.2, 1, 1.2, 1.6])
     cells[0].metric("State", run.status)
     cells[1].metric("Epoch", f"{run.epoch} / {config.length.epochs}")

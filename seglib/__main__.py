@@ -207,7 +207,11 @@ def _run_here(workspace: Workspace, store: Store, run_id: int) -> int:
     stop = _stop_on_interrupt()
     print(f"Run {run_id}")
     run = run_in_foreground(workspace, store, run_id, stop=stop, on_event=_show_event)
-    print(f"\rRun {run_id}: {run.status}. {run.message}".rstrip())
+    outcome = f"Run {run_id}: {run.status}. {run.message}".rstrip()
+    if run.status == "failed":
+        print(f"seglib: {outcome}", file=sys.stderr)
+    else:
+        print(f"\r{outcome}")
     return (
         0 if run.status == "finished" else EXIT_STOPPED if run.status in ("stopped", "interrupted") else EXIT_BAD_INPUT
     )

@@ -8,7 +8,9 @@ import hashlib
 import json
 import os
 import pickle
+import struct
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, keep: Path | None = N
             os.link(path, keep)
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except CheckpointError:
+        temporary.unlink(missing_ok=True)
+        raise
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         temporary.unlink(missing_ok=True)
         raise CheckpointError(f"The checkpoint could not be written to {path.parent}: {error}") from error
@@ -99,9 +104,13 @@ def load_checkpoint(path: Path, *, sha256: str | None = None) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise CheckpointError(f"The checkpoint {path} has format {content['format']}; this program reads {FORMAT}.")
-        meta = json.loads(content["meta"])
+        return _read(content)
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of this program ({type(error).__name__}).") from error
+
+
+def _read(content: dict[str, Any]) -> Checkpoint:
+    meta = json.loads(content["meta"])
     dz, dy, dx = meta["voxel_size_nm"]
     scale = meta["normalisation"]
     return Checkpoint(
@@ -124,7 +133,8 @@ def _check(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    # A damaged entry of the archive's table looks encrypted, of an unknown method, or has a name that is no text.
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"The checkpoint {path} is damaged or cut short.") from error
     if damaged:
         raise CheckpointError(f"The checkpoint {path} is damaged: {damaged} does not add up.")

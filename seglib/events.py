@@ -74,6 +74,16 @@ class CheckpointMade:
 
 
 @dataclass(frozen=True)
+class Saving:
+    """A checkpoint is about to be written: whoever keeps what was said before must have it on disk first.
+
+    A resumed run starts after the checkpoint's step and says nothing of the steps before it again.
+    """
+
+    kind: str
+
+
+@dataclass(frozen=True)
 class Saved:
     """A file is on disk. sha256: of its bytes; score: what a checkpoint was chosen by."""
 
@@ -131,6 +141,7 @@ Event = (
     | PreviewMade
     | PreviewSaved
     | CheckpointMade
+    | Saving
     | Saved
     | Measured
     | Progress

@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -310,11 +310,11 @@ def _commit(
 
 
 def _fingerprint(sources: Sequence[SourceFile]) -> str:
-    """sha256 over the files' names, sizes, and bytes at their start, middle and end."""
+    """sha256 over the files' sizes and bytes at their start, middle and end, whatever they are called."""
     digest = hashlib.sha256()
     for source in sources:
         size = source.path.stat().st_size
-        digest.update(f"{PurePosixPath(source.name).name}\0{size}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{size}\0".encode())
         with source.path.open("rb") as file:
             for offset in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
                 file.seek(offset)

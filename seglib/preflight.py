@@ -14,6 +14,7 @@ from seglib.data.splits import Region, Split, describe, split_data
 from seglib.errors import ConfigError
 from seglib.inference.devices import choose_device, use_half
 from seglib.models import is_flat, model_stride
+from seglib.models.unet import GROUPS
 from seglib.store.datasets import DatasetRow, VolumeRow, classes_of
 from seglib.training.cost import Cost, estimate_cost
 from seglib.workspace import Workspace
@@ -62,7 +63,8 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
         _, classes = classes_of(dataset, config.data.task)
     except ConfigError as error:
         classes = ()
-        problems.append(Problem("error", str(error)))
+        if volumes:  # else it was said that there are no labels at all
+            problems.append(Problem("error", str(error)))
     split = Split((), ())
     if volumes:
         try:
@@ -70,7 +72,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
             split = split_data(shapes, groups, config.data, config.length.seed)
         except ConfigError as error:
             problems.append(Problem("error", str(error)))
-    shape_problems = _patch_problems(config, volumes, split.training)
+    shape_problems = _patch_problems(config, volumes, split.training) or _norm_problems(config)
     problems += shape_problems
     problems += filter(None, [_disk_problem(workspace)])
     device, available, cost = "", 0, None
@@ -78,7 +80,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
         device, available = _device(config)
     except ConfigError as error:
         problems.append(Problem("error", str(error)))
-    if device and classes and not shape_problems:
+    if device and classes and volumes and not shape_problems:
         cost = _cost(config, volumes, len(classes), device)
         problems += _memory_problems(config, cost, available, volumes)
     return Preflight(
@@ -164,6 +166,25 @@ def _patch_problems(config: RunConfig, volumes: Sequence[VolumeRow], training: S
     return problems
 
 
+def _norm_problems(config: RunConfig) -> list[Problem]:
+    """An error where the norm of the deepest level would be over a single value."""
+    sides = zip(config.patches.shape, model_stride(config.model), strict=True)
+    values = int(np.prod([side // step for side, step in sides]))
+    if config.model.norm == "batch":
+        values *= config.patches.batch_size
+    if config.model.norm == "group":
+        values *= -(-config.model.start_channels * 2 ** (config.model.depth - 1) // GROUPS)
+    if values > 1 or config.model.norm == "none":
+        return []
+    return [
+        Problem(
+            "error",
+            f"At depth {config.model.depth} the patch {' × '.join(map(str, config.patches.shape))} shrinks to a single "
+            f"voxel, which {config.model.norm} normalisation cannot work with: take a smaller depth or a larger patch.",
+        )
+    ]
+
+
 def _device(config: RunConfig) -> tuple[str, int]:
     """The device and its free memory in bytes. Raises ConfigError where this machine has no such device."""
     device = choose_device(config.compute.device)
@@ -180,8 +201,9 @@ def _cost(config: RunConfig, volumes: Sequence[VolumeRow], classes: int, device:
 def _memory_problems(config: RunConfig, cost: Cost, available: int, volumes: Sequence[VolumeRow]) -> list[Problem]:
     problems = []
     if cost.memory_bytes > MOST_OF_MEMORY * available:
-        batch = int(config.patches.batch_size * MOST_OF_MEMORY * available / cost.memory_bytes)
-        advice = f"a batch of {batch}" if batch else "smaller patches or fewer start channels"
+        share = (MOST_OF_MEMORY * available - cost.fixed_bytes) / (cost.memory_bytes - cost.fixed_bytes)
+        batch = int(config.patches.batch_size * share)
+        advice = f"a batch of {batch}" if batch > 0 else "smaller patches or fewer start channels"
         problems.append(
             Problem(
                 "error",

@@ -36,9 +36,11 @@ class Workspace:
         return self.root / "studio.db"
 
     def volume(self, volume_id: int) -> Path:
+        """Path of an imported volume. Raises SeglibError for what is no id, as do all paths here."""
         return self._numbered("volumes", volume_id).with_suffix(".zarr")
 
     def run(self, run_id: int) -> Path:
+        """Folder of a training run's files."""
         return self._numbered("runs", run_id)
 
     def checkpoint(self, run_id: int, kind: str) -> Path:
@@ -48,9 +50,11 @@ class Workspace:
         return self.run(run_id) / "checkpoints" / f"{kind}.pt"
 
     def preview(self, run_id: int) -> Path:
+        """Path of a training run's preview crop."""
         return self.run(run_id) / "preview.zarr"
 
     def prediction(self, run_id: int) -> Path:
+        """Folder of a prediction's files."""
         return self._numbered("predictions", run_id)
 
     def _numbered(self, folder: str, number: int) -> Path:

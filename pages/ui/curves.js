@@ -6,6 +6,7 @@
 
 const PLOTLY = "/api/assets/plotly.min.js";
 const MOST_POINTS = 1500;
+const OPTIONS = { displaylogo: false, responsive: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
 
 let loading;
 function loadPlotly() {
@@ -107,13 +108,14 @@ class Curves {
       const traces = chart.traces.map((trace) => this.trace(trace, chart.x));
       const axis = { gridcolor: line, zerolinecolor: line, automargin: true };
       const layout = {
-        title: { text: chart.title, font: { size: 15 }, x: 0, xref: "paper", xanchor: "left", yref: "container", y: 0.97 },
+        title: { text: chart.title, font: { size: 15 }, x: 0, xref: "paper", xanchor: "left", yref: "container", y: 0.98, yanchor: "top" },
         height: this.data.height,
         width: element.clientWidth || undefined,
-        margin: { l: 45, r: 10, t: 66, b: 40 },
+        margin: { l: 45, r: 10, t: 80, b: 40 },
         paper_bgcolor: "rgba(0,0,0,0)",
         plot_bgcolor: "rgba(0,0,0,0)",
         font: { family: style.fontFamily, color: text, size: 12 },
+        modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: text },
         hoverlabel: { bgcolor: ground, font: { color: text } },
         hovermode: "x unified",
         legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
@@ -121,7 +123,7 @@ class Curves {
         xaxis: { ...axis, title: { text: chart.x }, rangemode: "tozero" },
         yaxis: axis,
       };
-      plotly.react(element, traces, layout, { displaylogo: false, responsive: false });
+      plotly.react(element, traces, layout, OPTIONS);
       element.dataset.points = String(traces.reduce((sum, trace) => sum + trace.total, 0));
     });
   }

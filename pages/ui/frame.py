@@ -42,7 +42,12 @@ def errors_shown() -> Iterator[None]:
     try:
         yield
     except SeglibError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        show_error(str(error))
+
+
+def show_error(text: str) -> None:
+    """An error as the library says it, a line each for several."""
+    st.error("  \n".join(plain(line) for line in text.splitlines()), icon=":material/error:")
 
 
 def duration(seconds: float | None) -> str:

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from pages.ui.frame import errors_shown, plain, services
+from pages.ui.frame import errors_shown, plain, services, show_error
 from seglib.data.doors import Found, expand, files_at
-from seglib.data.planning import ImportRequest, plan_import
+from seglib.data.planning import ImportRequest
 from seglib.data.readers.base import SourceFile
 from seglib.data.readers.sources import confine, split_pairs
 from seglib.errors import DataError
-from seglib.ingest import already_imported, import_dataset
+from seglib.jobs.importing import BackgroundImport
 
 LABEL_KINDS = {
     "auto": "Find out",
@@ -21,12 +21,18 @@ LABEL_KINDS = {
     "instances": "Instances (each value is one object)",
 }
 LAYOUTS = {"auto": "Find out", "sections": "Sections of one volume", "volumes": "One volume per file"}
+JOB = "import.job"
 FILE_TYPES = ["tif", "tiff", "png", "jpg", "jpeg", "bmp", "zip"]
 
 
 def import_form() -> None:
-    """Draws the form; after an import it opens the new data set."""
+    """Draws the form, or the progress of an import under way; at its end the new data set is opened."""
     st.subheader("Import your data")
+    if JOB in st.session_state:
+        _watch()
+        return
+    if error := st.session_state.get("import.error"):
+        show_error(error)
     upload, folder = st.tabs([":material/upload: Upload files", ":material/folder_open: Folder on the server"])
     with upload:
         left, right = st.columns(2)
@@ -59,16 +65,41 @@ def import_form() -> None:
     meaning = _meaning()
     if not st.button("Import", type="primary", icon=":material/download:", key="import.go"):
         return
-    with errors_shown(), services().workspace.scratch() as scratch:
-        if images:
-            found = _uploaded(images, labels or [], scratch)
-        elif labels:
-            raise DataError("Only labels were chosen: add the images they belong to.")
-        elif not images_folder.strip():
-            raise DataError("Nothing was chosen yet: upload image files, or type the path of a folder on the server.")
-        else:
-            found = files_at(images_folder, labels_folder, scratch, resolve=confine)
-        _import(found, meaning)
+    with errors_shown():
+        _check_something_was_chosen(images, labels, images_folder)
+
+        def collect(scratch: Path) -> ImportRequest:
+            if images:
+                return _request(_uploaded(images, labels or [], scratch), meaning)
+            return _request(files_at(images_folder, labels_folder, scratch, resolve=confine), meaning)
+
+        st.session_state[JOB] = BackgroundImport(services().workspace, services().store, collect)
+        st.rerun()
+
+
+@st.fragment(run_every=0.5)
+def _watch() -> None:
+    """Progress of the import under way; its end draws the page anew."""
+    job: BackgroundImport = st.session_state[JOB]
+    state = job.state
+    if state.is_over:
+        del st.session_state[JOB]
+        st.session_state["import.error"] = state.error
+        if state.dataset is not None:
+            open_dataset(state.dataset, state.notes)
+        st.rerun()
+    share = state.done / state.total if state.total else 0.0
+    st.progress(min(1.0, share), text=f"{plain(state.text)} · plane {state.done} of {state.total or '?'}")
+    if st.button("Cancel", icon=":material/close:", key="import.cancel"):
+        job.cancel()
+
+
+def _check_something_was_chosen(images: Sequence[Any], labels: Sequence[Any] | None, folder: str) -> None:
+    if images or (folder.strip() and not labels):
+        return
+    if labels:
+        raise DataError("Only labels were chosen: add the images they belong to.")
+    raise DataError("Nothing was chosen yet: upload image files, or type the path of a folder on the server.")
 
 
 def _meaning() -> dict[str, Any]:
@@ -117,9 +148,9 @@ def _write(uploads: Sequence[Any], folder: Path) -> list[SourceFile]:
     return expand(sources, folder)
 
 
-def _import(found: Found, meaning: dict[str, Any]) -> None:
+def _request(found: Found, meaning: dict[str, Any]) -> ImportRequest:
     layout: Literal["auto", "sections", "volumes"] = meaning["layout"]
-    request = ImportRequest(
+    return ImportRequest(
         name=meaning["name"].strip() or found.name or "My data",
         images=found.images,
         labels=found.labels,
@@ -127,21 +158,12 @@ def _import(found: Found, meaning: dict[str, Any]) -> None:
         label_kind=meaning["label_kind"],
         layout=layout,
     )
-    plan = plan_import(request)
-    if plan.problems:
-        raise DataError("\n".join(plan.problems))
-    twin = already_imported(services().store, plan)
-    notes = list(plan.notes)
-    if twin:
-        notes.append(f"The same files were imported before, as {twin}.")
-    bar = st.progress(0.0, text="Reading …")
 
-    def progress(done: int, total: int, text: str) -> None:
-        bar.progress(min(1.0, done / max(total, 1)), text=plain(text))
 
-    dataset = import_dataset(services().workspace, services().store, request, progress=progress, note=notes.append)
-    st.session_state["datasets.notes"] = notes
+def open_dataset(dataset: int, notes: Sequence[str]) -> None:
+    """Shows a new data set, with notes above it as long as it is shown, and closes the form."""
+    _, generation = st.session_state.get("datasets.opened", (None, 0))
+    st.session_state["datasets.opened"] = (dataset, generation + 1)
+    st.session_state["datasets.notes"] = {dataset: list(notes)}
     st.session_state["datasets.importing"] = False
-    st.query_params.clear()
-    st.query_params["dataset"] = str(dataset)
     st.rerun()

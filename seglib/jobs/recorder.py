@@ -14,6 +14,7 @@ from seglib.events import (
     PreviewSaved,
     Progress,
     Saved,
+    Saving,
     Started,
     StepDone,
     ValidationDone,
@@ -40,6 +41,7 @@ class Recorder:
         self._owner = owner
         self._steps_per_validation = steps_per_epoch * interval
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._points: list[Point] = []
         self._lines: list[tuple[float, str]] = []
         self._progress: metrics_store.Progress | None = None
@@ -50,10 +52,12 @@ class Recorder:
         self._tiles_began = (0.0, 0)
 
     def take(self, event: Event) -> None:
-        """Records one event; previews and checkpoints at once, the rest soon."""
+        """Records one event; previews and checkpoints at once, the rest soon, and all of it before a checkpoint."""
         with self._lock:
             self._take(event)
-        if len(self._points) >= FLUSH_POINTS or time.monotonic() - self._flushed_at > FLUSH_S:
+        if isinstance(event, Saving):
+            self.flush(durable=True)
+        elif len(self._points) >= FLUSH_POINTS or time.monotonic() - self._flushed_at > FLUSH_S:
             self.flush()
 
     def say(self, text: str) -> None:
@@ -61,14 +65,18 @@ class Recorder:
         with self._lock:
             self._lines.append((time.time(), text))
 
-    def flush(self) -> None:
-        """Writes what gathered."""
-        with self._lock:
-            points, lines, progress = self._points, self._lines, self._progress
-            self._points, self._lines, self._progress = [], [], None
-            self._flushed_at = time.monotonic()
-        if points or lines or progress:
-            metrics_store.add_batch(self._store, self._run_id, points=points, lines=lines, progress=progress)
+    def flush(self, *, durable: bool = False) -> None:
+        """Writes what gathered. durable: and waits until it would survive a power cut."""
+        # One at a time from start to end, or an older batch could land after a newer one, or after the run's end.
+        with self._writing:
+            with self._lock:
+                points, lines, progress = self._points, self._lines, self._progress
+                self._points, self._lines, self._progress = [], [], None
+                self._flushed_at = time.monotonic()
+            if points or lines or progress or durable:
+                metrics_store.add_batch(
+                    self._store, self._run_id, points=points, lines=lines, progress=progress, durable=durable
+                )
 
     def _take(self, event: Event) -> None:
         now = time.time()

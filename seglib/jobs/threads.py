@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 
 from seglib.config import parse_run_config
-from seglib.errors import SeglibError
+from seglib.errors import ConfigError, SeglibError
 from seglib.events import Ended, Event
 from seglib.jobs.recorder import Recorder
 from seglib.store import Store
@@ -20,7 +20,10 @@ def make_recorder(store: Store, run: RunRow, owner: str) -> Recorder:
     """A recorder for a claimed run."""
     if run.kind != "train":
         return Recorder(store, run.id, owner)
-    config = parse_run_config(run.config)
+    try:
+        config = parse_run_config(run.config)
+    except ConfigError:  # the task meets it again, where it becomes the run's message
+        return Recorder(store, run.id, owner)
     return Recorder(store, run.id, owner, steps_per_epoch=config.steps_per_epoch, interval=config.validation.interval)
 
 

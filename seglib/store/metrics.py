@@ -48,9 +48,13 @@ def add_batch(
     points: Sequence[Point] = (),
     lines: Sequence[tuple[float, str]] = (),
     progress: Progress | None = None,
+    durable: bool = False,
 ) -> None:
-    """Writes what gathered since the last time in one transaction. lines: (time, text) of the log."""
-    with store.writing(durable=False) as db:
+    """Writes what gathered since the last time in one transaction. lines: (time, text) of the log.
+
+    durable: wait until it, and what was written before it, would survive a power cut.
+    """
+    with store.writing(durable=durable) as db:
         db.conn.executemany(
             "INSERT INTO metrics (run_id, step, epoch, name, value, time) VALUES (?, ?, ?, ?, ?, ?)",
             ((run_id, *point) for point in points),

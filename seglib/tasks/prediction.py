@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def prediction_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop)
         )
         compare = _Comparison(volume, model)
 
-        def write(z: int, planes: NDArray[np.uint16]) -> None:
+        def write(z: int, planes: NDArray[Any]) -> None:
             target[z : z + len(planes)] = planes.astype(target.dtype)
             compare.add(z, planes)
 
@@ -106,19 +107,19 @@ def predict_labels(
     image: Array,
     config: PredictConfig,
     *,
-    write: Callable[[int, NDArray[np.uint16]], None],
+    write: Callable[[int, NDArray[Any]], None],
     stop: Stop,
 ) -> Iterator[Event]:
     """Segments an image (C, Z, Y, X) and hands finished planes on; Progress after each slab, Ended at the end.
 
-    write: called with (first plane, uint16 labels (dz, Y, X)), every plane once, in order.
+    write: called with (first plane, unsigned labels (dz, Y, X)), every plane once, in order.
     Raises ConfigError where the image has another number of channels than the network takes.
     """
     expected = len(model.predictor.normalisation.low)
     if image.shape[0] != expected:
         raise ConfigError(f"The volume has {image.shape[0]} channel(s); the network was trained on {expected}.")
     yield Started(count_tiles(image.shape[1:], model.tile, model.predictor.stride, config.overlap))
-    table = np.array([0, *model.values], np.uint16)
+    table = np.array([0, *model.values], fitting_uint(max(model.values)))
     slabs = predict_slabs(model.predictor, image, tile=model.tile, overlap=config.overlap, batch_size=config.batch_size)
     for slab in slabs:
         write(slab.z, table[decide(slab.probabilities, model.predictor.activation, config.threshold)])
@@ -137,7 +138,7 @@ class _Comparison:
         self._model = model
         self._counts = no_counts(len(model.values))
 
-    def add(self, z: int, planes: NDArray[np.uint16]) -> None:
+    def add(self, z: int, planes: NDArray[Any]) -> None:
         if self._truth is None:
             return
         truth = np.asarray(self._truth[z : z + len(planes)])

@@ -22,7 +22,7 @@ from seglib.data.volumes import (
     set_contrast,
 )
 from seglib.errors import CheckpointError, ConfigError
-from seglib.events import CheckpointMade, Event, Note, PreviewMade, PreviewSaved, Saved
+from seglib.events import CheckpointMade, Event, Note, PreviewMade, PreviewSaved, Saved, Saving
 from seglib.store import Store
 from seglib.store.datasets import DatasetRow, classes_of, get_dataset
 from seglib.store.runs import RunRow
@@ -48,6 +48,7 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
     for event in train(config, volumes, values=values, names=names, resume=resume, stop=stop):
         match event:
             case CheckpointMade(kind, checkpoint):
+                yield Saving(kind)
                 yield _save(workspace, run.id, kind, checkpoint)
             case PreviewMade():
                 yield _save_preview(workspace.preview(run.id), event)

@@ -38,7 +38,8 @@ def first_config(dataset_id: int, shapes: Sequence[Shape], groups: Sequence[str]
     wanted = WANTED_2D if flat else WANTED_3D
     patch = [min(side, have) for side, have in zip(wanted, room, strict=True)]
     limiting = min(patch[1:] if flat else patch)
-    depth = max(2, min(DEEPEST, limiting.bit_length()))
+    # The deepest level keeps at least two voxels, as instance normalisation needs.
+    depth = max(2, min(DEEPEST, limiting.bit_length(), max(patch).bit_length() - 1))
     step = 2 ** (depth - 1)
     fitted = [side if flat and axis == 0 else max(step, side // step * step) for axis, side in enumerate(patch)]
     model: ModelConfig = UNet2DConfig(depth=depth) if flat else UNet3DConfig(depth=depth)

@@ -19,10 +19,14 @@ LIBRARIES_BYTES = 100 * 2**20
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: weights of the network; memory_bytes: estimated peak of one training step on the device."""
+    """parameters: weights of the network; memory_bytes: estimated peak of one training step on the device.
+
+    fixed_bytes: how much of it any batch takes, however small.
+    """
 
     parameters: int
     memory_bytes: int
+    fixed_bytes: int
 
 
 def estimate_cost(config: RunConfig, *, inputs: int, classes: int, half: bool) -> Cost:
@@ -57,4 +61,5 @@ def estimate_cost(config: RunConfig, *, inputs: int, classes: int, half: bool) -
     parameters = sum(parameter.numel() for parameter in network.parameters())
     copies = 2 + OPTIMISER_COPIES[config.optimiser.kind] + (0.5 if half else 0)
     flowing = FLOWING_COPIES * max(kept.values()) // (2 if half else 1)
-    return Cost(parameters, int(4 * parameters * copies) + network_bytes + loss_bytes + flowing + LIBRARIES_BYTES)
+    fixed = int(4 * parameters * copies) + LIBRARIES_BYTES
+    return Cost(parameters, fixed + network_bytes + loss_bytes + flowing, fixed)

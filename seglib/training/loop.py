@@ -117,6 +117,9 @@ def _run(training: _Training) -> Iterator[Event]:
     if training.validation_due:
         yield from _validation(training)
         yield CheckpointMade("last", training.checkpoint())
+        if training.validation_due:  # stopped again before it was done; a step now would change what is judged
+            yield _stopped(training)
+            return
     before = time.perf_counter()
     while training.step < config.total_steps:
         loss, rate = _step(training)
@@ -128,9 +131,14 @@ def _run(training: _Training) -> Iterator[Event]:
             before = time.perf_counter()
         if training.stop():
             yield CheckpointMade("last", training.checkpoint())
-            yield Ended("stopped", f"Stopped after step {training.step} of {config.total_steps}; everything is saved.")
+            yield _stopped(training)
             return
     yield Ended("finished")
+
+
+def _stopped(training: _Training) -> Ended:
+    total = training.setup.config.total_steps
+    return Ended("stopped", f"Stopped after step {training.step} of {total}; everything is saved.")
 
 
 def _step(training: _Training) -> tuple[float, float]:

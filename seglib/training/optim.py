@@ -49,19 +49,23 @@ class Schedule:
                 self._by_score = ReduceLROnPlateau(optimiser, mode="max", factor=factor, patience=patience)
 
     def after_step(self) -> None:
+        """Tells it that the optimiser made a step."""
         if self._by_step:
             self._by_step.step()
 
     def after_validation(self, score: float) -> None:
+        """Tells it the validation score (higher is better)."""
         if self._by_score:
             self._by_score.step(score)
 
     def state_dict(self) -> dict[str, object]:
+        """What `load_state_dict` needs to go on; no code in it, so that it loads with weights_only."""
         inner = self._by_step or self._by_score
         assert inner is not None
         return {key: value for key, value in inner.state_dict().items() if key != "lr_lambdas"}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
+        """Goes on from what `state_dict` gave."""
         if self._by_step:
             self._by_step.load_state_dict({**state, "lr_lambdas": [None]})
         if self._by_score:

@@ -154,13 +154,15 @@ def test_stacks_upload_as_sections_or_zip_with_labels(server, page: Page, tmp_pa
     open_import(server, page)
     page.locator("input[type=file]").nth(0).set_input_files(images)
     page.locator("input[type=file]").nth(1).set_input_files(marks)
+    page.wait_for_load_state("networkidle")
     page.get_by_label("Name of the data set").fill("By sections")
     page.get_by_role("button", name="Import", exact=True).click()
-    expect(page.get_by_text("6 × 40 × 48")).to_be_attached()
+    expect(page.get_by_label("Data set", exact=True)).to_have_value(re.compile("By sections"))
     expect(page.get_by_role("group", name="Slice viewer")).to_have_attribute("data-drawn", "3")
 
     open_import(server, page)
     page.locator("input[type=file]").nth(0).set_input_files(archive)
+    page.wait_for_load_state("networkidle")
     page.get_by_label("Name of the data set").fill("By zip")
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("imported before, as By sections")).to_be_visible()
@@ -189,7 +191,7 @@ def test_bad_files_are_refused_with_a_sentence_and_leave_nothing(server, page: P
     ):
         open_import(server, page)
         page.get_by_role("tab", name="Folder on the server").click()
-        box = page.get_by_label("Folder, or a single file, with the images")
+        box = page.get_by_role("textbox", name="Folder, or a single file, with the images")
         box.fill(str(path))
         box.press("Enter")
         page.get_by_role("button", name="Import", exact=True).click()
@@ -205,7 +207,7 @@ def test_hostile_names_are_shown_as_typed(server, page: Page, tmp_path: Path):
     write(folder / "one.tif", np.zeros((2, 20, 20), np.uint8))
     open_import(server, page)
     page.get_by_role("tab", name="Folder on the server").click()
-    page.get_by_label("Folder, or a single file, with the images").fill(str(folder))
+    page.get_by_role("textbox", name="Folder, or a single file, with the images").fill(str(folder))
     page.get_by_label("Name of the data set").fill(name)
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_role("group", name="Slice viewer")).to_have_attribute("data-drawn", "1")
@@ -253,5 +255,5 @@ def list_runs_of(server):
 
 
 def write(path: Path, array: np.ndarray) -> Path:
-    tifffile.imwrite(path, array)
+    tifffile.imwrite(path, array, photometric="minisblack")
     return path

@@ -1,0 +1,341 @@
+"""The form on the Train page holds every setting there is, and what it holds is what the trainer gets.
+
+The tests walk RunConfig itself, so a field added there is covered here.
+"""
+
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pytest
+import streamlit as st
+from pydantic import BaseModel, Field, create_model
+from pydantic.fields import FieldInfo
+from streamlit.testing.v1 import AppTest
+
+import seglib.tasks.training
+from pages.ui.forms import FormContext, section, sections
+from seglib.config import LengthConfig, PatchConfig, RunConfig, parse_run_config
+from seglib.events import Ended, Started
+from seglib.jobs.foreground import run_in_foreground
+from seglib.store.datasets import get_dataset
+from seglib.store.runs import list_runs
+from seglib.training.advice import config_for
+
+SHELL = str(Path(__file__).parents[2] / "pages" / "shell.py")
+LIMIT_S = 60
+
+
+def members(info: FieldInfo) -> list[type[BaseModel]]:
+    """The parts a field may hold."""
+    annotation = info.annotation
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def is_constant(info: FieldInfo) -> bool:
+    return get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1
+
+
+def kinds(name: str) -> list[str]:
+    return [part.model_fields["kind"].default for part in members(RunConfig.model_fields[name])]
+
+
+UNIONS = {name for name, info in RunConfig.model_fields.items() if len(members(info)) > 1}
+
+
+def chosen_parts(choice: dict[str, str]) -> Iterator[tuple[str, str, str, FieldInfo]]:
+    """(part, widget path, field, its description) of every field of a run with these kinds."""
+    for name, info in RunConfig.model_fields.items():
+        if is_constant(info):
+            continue
+        parts = members(info)
+        if not parts:
+            yield "", name, name, info
+        for part in parts:
+            kind = part.model_fields["kind"].default if name in UNIONS else ""
+            if kind == choice.get(name, ""):
+                for field, inner in part.model_fields.items():
+                    if not is_constant(inner):
+                        yield name, ".".join(filter(None, (name, kind, field))), field, inner
+
+
+# Values that must fit one another to be ready for a start; what is not here gets any other value than it has.
+WISHES = {
+    "patches.shape": (4, 8, 16),
+    "model.unet_2d.depth": 3,
+    "model.unet_3d.depth": 2,
+    "model.unet_2d.start_channels": 3,
+    "model.unet_3d.start_channels": 3,
+    "data.task": "foreground",
+    "data.split": "block",
+    "compute.precision": "fp32",
+    "compute.device": "cpu",
+    "name": "*My* run",
+}
+
+
+def other_value(path: str, info: FieldInfo, now: Any, options: list[str]) -> Any:
+    """A value the field may have and does not have now."""
+    if path in WISHES:
+        return WISHES[path]
+    kind = info.annotation
+    if get_origin(kind) is Literal:
+        return next(value for value in get_args(kind) if value != now)
+    if kind is bool:
+        return not now
+    if kind in (int, float):
+        low = next((getattr(r, s) for r in info.metadata for s in ("ge", "gt") if getattr(r, s, None) is not None), 0)
+        high = next(
+            (getattr(r, s) for r in info.metadata for s in ("le", "lt") if getattr(r, s, None) is not None), low + 9
+        )
+        if kind is int:
+            return now + 1 if now + 1 <= high else now - 1
+        return now + (high - now) / 4 if now < high else (low + now) / 2
+    raise TypeError(f"Say here what other value {path} may have: {kind}")
+
+
+def open_train(dataset: int) -> AppTest:
+    page = AppTest.from_file(SHELL, default_timeout=LIMIT_S).run()
+    page.switch_page("train.py")
+    page.query_params["dataset"] = str(dataset)
+    page.run()
+    assert not page.exception
+    return page
+
+
+def widget(page: AppTest, key: str) -> Any:
+    found = [
+        one for group in (page.selectbox, page.number_input, page.text_input, page.toggle) for one in group
+        if one.key == key
+    ]  # fmt: skip
+    assert len(found) == 1, f"{len(found)} widgets have the key {key}"
+    return found[0]
+
+
+def put(page: AppTest, key: str, value: Any) -> None:
+    found = widget(page, key)
+    assert not found.disabled, key
+    # A choice may be shown under another name than it has.
+    found.set_value(value)
+
+
+def fill(page: AppTest, dataset: int, choice: dict[str, str], start: RunConfig) -> dict[str, Any]:
+    """Sets every widget of the form to another value than it has; returns path -> value set."""
+    prefix = f"train.{dataset}"
+    for name, kind in choice.items():
+        put(page, f"{prefix}.{name}.kind", kind)
+    page.run()
+    wanted: dict[str, Any] = {}
+    for part, path, field, info in chosen_parts(choice):
+        if path == "data.dataset":
+            continue
+        if get_origin(info.annotation) is tuple:
+            value = WISHES[path]
+            for axis, side in zip("zyx", value, strict=True):
+                if choice["model"] == "unet_2d" and axis == "z":
+                    value = (1, *value[1:])
+                    continue
+                put(page, f"{prefix}.{path}.{axis}", side)
+        else:
+            found = widget(page, f"{prefix}.{path}")
+            value = other_value(path, info, found.value, getattr(found, "options", []))
+            put(page, f"{prefix}.{path}", value)
+        wanted[f"{part}.{field}".strip(".")] = value
+    page.run()
+    assert not page.exception
+    return wanted
+
+
+def every_kind_once() -> list[dict[str, str]]:
+    """Choices of kinds in which each kind of each union comes at least once."""
+    rounds = max(len(kinds(name)) for name in UNIONS)
+    return [{name: kinds(name)[turn % len(kinds(name))] for name in sorted(UNIONS)} for turn in range(rounds)]
+
+
+def plain_value(config: RunConfig, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize("choice", every_kind_once(), ids=lambda choice: "-".join(choice.values()))
+def test_every_setting_of_the_form_is_in_the_stored_run_and_reaches_the_trainer(
+    workspace, store, dataset, choice, monkeypatch
+):
+    page = open_train(dataset)
+    start = config_for(get_dataset(store, dataset))
+    wanted = fill(page, dataset, choice, start)
+    assert [error.value for error in page.error] == []
+    widget_start = next(button for button in page.button if button.key == "train.start")
+    assert not widget_start.disabled
+    widget_start.click()
+    page.run()
+    assert not page.exception
+    (row,) = list_runs(store)
+    stored = parse_run_config(row.config)
+    assert {name: getattr(stored, name).kind for name in UNIONS} == choice
+    for path, value in wanted.items():
+        found = plain_value(stored, path)
+        assert found == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value), path
+    assert stored.data.dataset == dataset
+
+    handed: list[RunConfig] = []
+
+    def spy(config, volumes, **more):
+        handed.append(config)
+        yield Started(1)
+        yield Ended("finished")
+
+    monkeypatch.setattr(seglib.tasks.training, "train", spy)
+    ended = run_in_foreground(workspace, store, row.id, stop=lambda: False, on_event=lambda event: None)
+    assert (ended.status, ended.message) == ("finished", "")
+    assert handed == [stored]
+
+
+def test_the_rounds_cover_every_kind():
+    for name in UNIONS:
+        assert {choice[name] for choice in every_kind_once()} == set(kinds(name))
+
+
+def test_every_value_that_is_set_differs_from_the_one_it_starts_with(store, dataset):
+    """Guards the test above against values that are there already; data.task and split are shown by labels alone."""
+    start = config_for(get_dataset(store, dataset))
+    assert start.patches.shape != WISHES["patches.shape"]
+    assert start.data.task != WISHES["data.task"]
+    assert start.data.split != WISHES["data.split"]
+    assert start.compute.precision != WISHES["compute.precision"]
+    assert start.compute.device != WISHES["compute.device"]
+    assert start.model.depth not in (WISHES["model.unet_3d.depth"],)
+    assert start.name != WISHES["name"]
+
+
+def test_an_untouched_form_starts_what_fits_the_data(store, dataset):
+    page = open_train(dataset)
+    next(button for button in page.button if button.key == "train.start").click()
+    page.run()
+    (row,) = list_runs(store)
+    stored = parse_run_config(row.config)
+    assert stored.model_copy(update={"name": ""}) == config_for(get_dataset(store, dataset))
+
+
+def test_a_2d_network_fixes_the_depth_of_patches_and_gives_it_back(dataset):
+    page = open_train(dataset)
+    prefix = f"train.{dataset}"
+    before = widget(page, f"{prefix}.patches.shape.z").value
+    put(page, f"{prefix}.model.kind", "unet_2d")
+    page.run()
+    fixed = widget(page, f"{prefix}.patches.shape.z.fixed")
+    assert (fixed.value, fixed.disabled) == (1, True)
+    put(page, f"{prefix}.model.kind", "unet_3d")
+    page.run()
+    assert widget(page, f"{prefix}.patches.shape.z").value == before > 1
+
+
+def test_a_setting_that_cannot_run_is_said_and_keeps_start_shut(dataset, store):
+    page = open_train(dataset)
+    put(page, f"train.{dataset}.patches.shape.y", 4096)
+    page.run()
+    assert any("larger than the part that trains" in error.value for error in page.error)
+    assert next(button for button in page.button if button.key == "train.start").disabled
+    assert list_runs(store) == []
+
+
+class Made:
+    """Draws a form of any model in a page of its own."""
+
+    model: type[BaseModel]
+    names: tuple[str, ...]
+    values: dict[str, Any]
+
+
+def draw_made() -> None:
+    from tests.pages.test_forms import FormContext, Made, section
+
+    start = Made.model()
+    Made.values = {name: section(name, Made.model, start, FormContext("made")) for name in Made.names}
+
+
+def drawn(model: type[BaseModel], *names: str) -> AppTest:
+    Made.model, Made.names = model, names
+    page = AppTest.from_function(draw_made).run()
+    assert not page.exception
+    return page
+
+
+def test_a_field_that_is_added_to_a_model_is_a_widget_by_itself():
+    longer = create_model(
+        "LongerConfig",
+        __base__=LengthConfig,
+        warm_up=(int, Field(3, ge=0, le=9, title="Warm-up", description="How long.", json_schema_extra={"unit": "s"})),
+        mirror=(bool, Field(True, title="Mirror", description="Also mirrored.")),
+    )
+    model = create_model("NewConfig", length=(longer, longer()))
+    page = drawn(model, "length")
+    added = widget(page, "made.length.warm_up")
+    assert (added.label, added.value, added.min, added.max, added.help) == ("Warm-up (s)", 3, 0, 9, "How long.")
+    added.set_value(7)
+    widget(page, "made.length.mirror").set_value(False)
+    page.run()
+    assert Made.values["length"] == {"epochs": 50, "seed": 0, "warm_up": 7, "mirror": False}
+
+
+def test_a_kind_that_is_added_to_a_union_can_be_chosen():
+    class Old(BaseModel):
+        """Old: as ever."""
+
+        kind: Literal["old"] = "old"
+        share: float = Field(0.5, ge=0, le=1, title="Share", description="Of it.")
+
+    class New(BaseModel):
+        """New: just added."""
+
+        kind: Literal["new"] = "new"
+        share: float = Field(0.25, ge=0, le=1, title="Share", description="Of it.")
+
+    union = Annotated[Old | New, Field(discriminator="kind")]
+    page = drawn(create_model("Config", choice=(union, Old())), "choice")
+    widget(page, "made.choice.old.share").set_value(0.75)
+    widget(page, "made.choice.kind").set_value("new")
+    page.run()
+    # Fields of one name in two kinds do not share what was typed.
+    assert Made.values["choice"] == {"kind": "new", "share": 0.25}
+    widget(page, "made.choice.kind").set_value("old")
+    page.run()
+    assert Made.values["choice"] == {"kind": "old", "share": 0.75}
+
+
+def test_open_and_closed_bounds_reach_the_widget():
+    part = create_model(
+        "Part",
+        closed=(float, Field(0.5, ge=0, le=1, title="a", description="a.")),
+        opened=(float, Field(0.5, gt=0, lt=1, title="b", description="b.")),
+        sides=(PatchConfig.model_fields["shape"].annotation, Field((1, 2, 3), title="c", description="c.")),
+    )
+    page = drawn(create_model("Config", part=(part, part())), "part")
+    closed, opened = widget(page, "made.part.closed"), widget(page, "made.part.opened")
+    assert (closed.min, closed.max) == (0.0, 1.0)
+    assert 0 < opened.min < 1e-6
+    assert 1 - 1e-5 < opened.max < 1
+    assert [widget(page, f"made.part.sides.{axis}").value for axis in "zyx"] == [1, 2, 3]
+    assert Made.values["part"]["sides"] == (1, 2, 3)
+
+
+def test_a_type_without_a_widget_is_a_plain_error_for_who_added_it(monkeypatch):
+    part = create_model("Part", odd=(dict[str, int], Field({}, title="Odd", description="Odd.")))
+    model = create_model("Config", part=(part, part()))
+    with pytest.raises(TypeError, match=r"no widget for part\.odd"), st.container():
+        section("part", model, model(), FormContext("made"))
+
+
+def test_fields_that_no_column_names_come_last():
+    columns = (("model",), ("loss", "data"))
+    laid_out = sections(RunConfig, columns)
+    assert laid_out[0] == ["model"]
+    assert laid_out[1][:2] == ["loss", "data"]
+    named = [name for column in laid_out for name in column]
+    assert sorted(named) == sorted(set(RunConfig.model_fields) - {"version"})

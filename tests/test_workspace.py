@@ -1,0 +1,78 @@
+"""Paths come from ids alone, and what a killed process left in scratch goes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from seglib.errors import SeglibError
+from seglib.workspace import ENVIRONMENT, open_workspace
+
+
+def test_the_folder_is_the_argument_then_the_variable_then_in_home(tmp_path, monkeypatch):
+    assert open_workspace(tmp_path / "a").root == tmp_path / "a"
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "b"))
+    assert open_workspace().root == tmp_path / "b"
+    monkeypatch.delenv(ENVIRONMENT)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    assert open_workspace().root == tmp_path / "home" / "seglib-workspace"
+    assert open_workspace("~/mine").root == tmp_path / "home" / "mine"
+
+
+def test_opening_twice_gives_equal_workspaces(tmp_path):
+    assert open_workspace(tmp_path / "a") == open_workspace(tmp_path / "b" / ".." / "a")
+
+
+def test_a_folder_that_cannot_be_made_is_said_with_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SeglibError, match=f"{ENVIRONMENT}"):
+        open_workspace(tmp_path / "file" / "workspace")
+
+
+def test_paths_lie_inside_under_their_ids(tmp_path):
+    workspace = open_workspace(tmp_path)
+    assert workspace.volume(3) == tmp_path / "volumes" / "3.zarr"
+    assert workspace.checkpoint(4, "best") == tmp_path / "runs" / "4" / "checkpoints" / "best.pt"
+    assert workspace.preview(4) == tmp_path / "runs" / "4" / "preview.zarr"
+    assert workspace.prediction(5) == tmp_path / "predictions" / "5"
+    assert workspace.database == tmp_path / "studio.db"
+
+
+@pytest.mark.parametrize("bad", [0, -1, True, "1", "../../etc", "٣", 1.0, None])
+def test_what_is_no_positive_int_names_no_folder(tmp_path, bad):
+    workspace = open_workspace(tmp_path)
+    for path_of in (workspace.volume, workspace.run, workspace.prediction, workspace.preview):
+        with pytest.raises(SeglibError, match="is not an id"):
+            path_of(bad)
+
+
+@pytest.mark.parametrize("kind", ["", "../last", "newest", "last.pt"])
+def test_a_checkpoint_is_one_of_three(tmp_path, kind):
+    with pytest.raises(SeglibError, match="A checkpoint is"):
+        open_workspace(tmp_path).checkpoint(1, kind)
+
+
+def test_scratch_goes_whatever_happened(tmp_path):
+    workspace = open_workspace(tmp_path)
+    seen: list[Path] = []
+    with pytest.raises(RuntimeError), workspace.scratch() as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_text("x")
+        seen.append(folder)
+        raise RuntimeError
+    assert not seen[0].exists()
+    with workspace.scratch() as one, workspace.scratch() as other:
+        assert one != other
+
+
+def test_only_old_scratch_is_swept(tmp_path):
+    workspace = open_workspace(tmp_path)
+    old, fresh = tmp_path / "scratch" / "old", tmp_path / "scratch" / "fresh"
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "file").write_text("x")
+    os.utime(old, (0, 0))
+    workspace.sweep_scratch()
+    assert not old.exists()
+    assert fresh.exists()

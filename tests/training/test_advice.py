@@ -1,0 +1,81 @@
+"""First settings: whatever the data's sizes, they can run as they are."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seglib.config import DataConfig
+from seglib.data.splits import split_data
+from seglib.errors import ConfigError
+from seglib.models import is_flat, model_stride
+from seglib.store.datasets import get_dataset
+from seglib.training.advice import DEEPEST, config_for, demo_config, first_config
+from seglib.training.cost import estimate_cost
+from tests.conftest import import_two_classes
+
+SHAPES = st.lists(st.tuples(st.integers(1, 80), st.integers(4, 400), st.integers(4, 400)), min_size=1, max_size=6)
+
+
+def training_room(shapes, config):
+    split = split_data(shapes, [str(n) for n in range(len(shapes))], config.data, config.length.seed)
+    return [min(region.shape[axis] for region in split.training) for axis in range(3)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(SHAPES)
+def test_the_patch_fits_every_training_part_and_the_network(shapes):
+    config = first_config(1, shapes, [str(n) for n in range(len(shapes))], classes=False)
+    patch, stride = config.patches.shape, model_stride(config.model)
+    room = training_room(shapes, config)
+    assert all(side <= whole for side, whole in zip(patch, room, strict=True))
+    assert all(side % step == 0 for side, step in zip(patch, stride, strict=True))
+    assert is_flat(config.model) == (room[0] < 4)
+    assert 2 <= config.model.depth <= DEEPEST
+    # Instance normalisation, the default, needs two voxels in the deepest level.
+    assert math.prod(side // step for side, step in zip(patch, stride, strict=True)) > 1
+
+
+@pytest.mark.parametrize("shape", [(8, 10, 8), (10, 8, 8), (1, 8, 10), (4, 5, 5)])
+def test_small_volumes_get_settings_whose_network_computes(shape):
+    config = first_config(1, [shape], ["a"], classes=False)
+    one = config.model_copy(update={"patches": config.patches.model_copy(update={"batch_size": 1})})
+    assert estimate_cost(one, inputs=1, classes=1, half=False).parameters > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch", "depth"),
+    [
+        ((100, 512, 512), (16, 128, 128), 4),
+        ((20, 100, 300), (16, 96, 128), 4),
+        ((1, 512, 1024), (1, 256, 256), 4),
+        ((3, 64, 512), (1, 64, 256), 4),
+    ],
+)
+def test_larger_volumes_get_the_usual_patch(shape, patch, depth):
+    config = first_config(1, [shape], ["a"], classes=False)
+    assert (config.patches.shape, config.model.depth) == (patch, depth)
+
+
+def test_labels_that_are_classes_are_learned_each():
+    assert first_config(1, [(8, 32, 32)], ["a"], classes=True).data == DataConfig(dataset=1, task="classes")
+    assert first_config(1, [(8, 32, 32)], ["a"], classes=False).data.task == "foreground"
+
+
+def test_the_demo_is_short_and_of_the_demos_size():
+    config = demo_config(3)
+    assert (config.data.dataset, config.length.epochs, config.total_steps) == (3, 10, 160)
+
+
+def test_settings_for_a_stored_data_set_follow_its_labels(store, dataset):
+    config = config_for(get_dataset(store, dataset))
+    assert config.data == DataConfig(dataset=dataset, task="classes")
+    # Two volumes of 8 × 32 × 32: a block along y is kept for validation.
+    assert config.patches.shape == (8, 24, 32)
+
+
+def test_without_labels_there_is_nothing_to_advise(workspace, store, tmp_path):
+    number = import_two_classes(workspace, store, tmp_path / "bare", name="Bare", labelled=False)
+    with pytest.raises(ConfigError, match="Bare has no labels"):
+        config_for(get_dataset(store, number))
