@@ -107,7 +107,7 @@ def test_a_patch_that_shrinks_to_one_voxel_where_norms_need_two(workspace, rows,
 
 
 def test_a_batch_that_cannot_fit_into_memory_is_told_which_would(workspace, rows, config, monkeypatch):
-    Memory = namedtuple("Memory", "available total")  # noqa: PYI024
+    Memory = namedtuple("Memory", "available total")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(2**28, 2**33))
     found = check_run(
         workspace, rows, config(model=UNet3DConfig(depth=2), patches=PatchConfig(shape=(8, 24, 32), batch_size=256))
@@ -187,6 +187,6 @@ def test_a_device_that_is_not_there(workspace, rows, config):
 
 
 def test_a_disk_that_is_nearly_full(workspace, rows, config, monkeypatch):
-    Usage = namedtuple("Usage", "total used free")  # noqa: PYI024
+    Usage = namedtuple("Usage", "total used free")
     monkeypatch.setattr(seglib.preflight.shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 100 * 2**20))
     assert "Only 100 MB are free on the disk of the workspace" in the_error(check_run(workspace, rows, config()))

@@ -73,10 +73,16 @@ class Recorder:
                 points, lines, progress = self._points, self._lines, self._progress
                 self._points, self._lines, self._progress = [], [], None
                 self._flushed_at = time.monotonic()
-            if points or lines or progress or durable:
+            if not (points or lines or progress or durable):
+                return
+            try:
                 metrics_store.add_batch(
                     self._store, self._run_id, points=points, lines=lines, progress=progress, durable=durable
                 )
+            except BaseException:  # a full disk may have room again at the next flush
+                with self._lock:
+                    self._points, self._lines = points + self._points, lines + self._lines
+                raise
 
     def _take(self, event: Event) -> None:
         now = time.time()

@@ -29,10 +29,12 @@ def metric_routes(store: Store) -> list[Route]:
             after, attempt = _number(request, "after"), _number(request, "attempt")
         except (SeglibError, ValueError) as error:
             return JSONResponse({"error": str(error)}, status_code=404, headers={"Cache-Control": "no-store"})
-        fresh = attempt != run.attempt
-        points, cursor = points_since(store, run.id, 0 if fresh else after)
+        # A run that starts anew still has points it is about to take back: nothing is said until it has.
+        starting = run.status in ("queued", "starting")
+        fresh = attempt != run.attempt and not starting
+        points, cursor = ([], after) if starting else points_since(store, run.id, 0 if fresh else after)
         answer = {
-            "attempt": run.attempt,
+            "attempt": -1 if starting else run.attempt,
             "fresh": fresh,
             "over": run.is_over,
             "cursor": cursor,

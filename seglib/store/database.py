@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlite_utils import Database
 from sqlite_utils.db import Table
 
@@ -54,7 +54,7 @@ class Store:
 
         durable: wait until the disk has it, so that it survives a power cut; metrics need not.
         """
-        with self._lock, self._between_processes:
+        with self._lock, self._locked():
             self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
@@ -63,6 +63,17 @@ class Store:
                 self._writer.rollback()
                 raise
             self._writer.commit()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self._between_processes.acquire()
+        except Timeout as error:
+            raise StoreError(f"Another program has been writing to {self.path} for too long. Try again.") from error
+        try:
+            yield
+        finally:
+            self._between_processes.release()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Database]:

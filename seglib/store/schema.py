@@ -4,97 +4,90 @@ from sqlite_utils import Database, Migrations
 
 migrations = Migrations("seglib")
 
+# Ids of metrics are never used again, as they are the cursor by which pages ask for what is new.
+_INITIAL = (
+    """CREATE TABLE datasets (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        label_kind TEXT NOT NULL CHECK (label_kind IN ('classes', 'instances', 'none')),
+        class_names TEXT NOT NULL,
+        created_at REAL NOT NULL
+    )""",
+    """CREATE TABLE volumes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        dataset_id INTEGER NOT NULL REFERENCES datasets(id),
+        name TEXT NOT NULL,
+        group_name TEXT NOT NULL,
+        shape_czyx TEXT NOT NULL,
+        dtype TEXT NOT NULL,
+        voxel_size_nm TEXT NOT NULL,
+        has_labels INTEGER NOT NULL,
+        label_counts TEXT,
+        objects INTEGER,
+        contrast TEXT NOT NULL,
+        fingerprint TEXT NOT NULL
+    )""",
+    "CREATE INDEX volumes_dataset ON volumes (dataset_id)",
+    "CREATE INDEX volumes_fingerprint ON volumes (fingerprint)",
+    """CREATE TABLE runs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL CHECK (kind IN ('train', 'predict')),
+        name TEXT NOT NULL,
+        status TEXT NOT NULL,
+        config TEXT NOT NULL,
+        device TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        started_at REAL,
+        ended_at REAL,
+        message TEXT NOT NULL DEFAULT '',
+        owner TEXT,
+        heartbeat_at REAL,
+        stop_requested INTEGER NOT NULL DEFAULT 0,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        done INTEGER NOT NULL DEFAULT 0,
+        total INTEGER NOT NULL DEFAULT 0,
+        epoch INTEGER NOT NULL DEFAULT 0,
+        patches_per_s REAL,
+        seconds_left REAL,
+        progressed_at REAL
+    )""",
+    "CREATE INDEX runs_status ON runs (status)",
+    """CREATE TABLE metrics (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        value REAL,
+        time REAL NOT NULL
+    )""",
+    "CREATE INDEX metrics_run ON metrics (run_id, id)",
+    "CREATE TABLE log (id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL, time REAL NOT NULL, text TEXT NOT NULL)",
+    "CREATE INDEX log_run ON log (run_id, id)",
+    """CREATE TABLE previews (
+        id INTEGER PRIMARY KEY,
+        run_id INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        layer TEXT NOT NULL,
+        time REAL NOT NULL,
+        UNIQUE (run_id, layer)
+    )""",
+    """CREATE TABLE checkpoints (
+        run_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        score REAL,
+        sha256 TEXT NOT NULL,
+        time REAL NOT NULL,
+        PRIMARY KEY (run_id, kind)
+    )""",
+)
+
 
 @migrations()
 def m001_initial(db: Database) -> None:
-    db.execute(
-        """CREATE TABLE datasets (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            name TEXT NOT NULL,
-            label_kind TEXT NOT NULL CHECK (label_kind IN ('classes', 'instances', 'none')),
-            class_names TEXT NOT NULL,
-            created_at REAL NOT NULL
-        )"""
-    )
-    db.execute(
-        """CREATE TABLE volumes (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            dataset_id INTEGER NOT NULL REFERENCES datasets(id),
-            name TEXT NOT NULL,
-            group_name TEXT NOT NULL,
-            shape_czyx TEXT NOT NULL,
-            dtype TEXT NOT NULL,
-            voxel_size_nm TEXT NOT NULL,
-            has_labels INTEGER NOT NULL,
-            label_counts TEXT,
-            objects INTEGER,
-            contrast TEXT NOT NULL,
-            fingerprint TEXT NOT NULL
-        )"""
-    )
-    db.execute("CREATE INDEX volumes_dataset ON volumes (dataset_id)")
-    db.execute("CREATE INDEX volumes_fingerprint ON volumes (fingerprint)")
-    db.execute(
-        """CREATE TABLE runs (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            kind TEXT NOT NULL CHECK (kind IN ('train', 'predict')),
-            name TEXT NOT NULL,
-            status TEXT NOT NULL,
-            config TEXT NOT NULL,
-            device TEXT NOT NULL,
-            created_at REAL NOT NULL,
-            started_at REAL,
-            ended_at REAL,
-            message TEXT NOT NULL DEFAULT '',
-            owner TEXT,
-            heartbeat_at REAL,
-            stop_requested INTEGER NOT NULL DEFAULT 0,
-            attempt INTEGER NOT NULL DEFAULT 0,
-            done INTEGER NOT NULL DEFAULT 0,
-            total INTEGER NOT NULL DEFAULT 0,
-            epoch INTEGER NOT NULL DEFAULT 0,
-            patches_per_s REAL,
-            seconds_left REAL,
-            progressed_at REAL
-        )"""
-    )
-    db.execute("CREATE INDEX runs_status ON runs (status)")
-    db.execute(
-        """CREATE TABLE metrics (
-            id INTEGER PRIMARY KEY,
-            run_id INTEGER NOT NULL,
-            step INTEGER NOT NULL,
-            epoch INTEGER NOT NULL,
-            name TEXT NOT NULL,
-            value REAL,
-            time REAL NOT NULL
-        )"""
-    )
-    db.execute("CREATE INDEX metrics_run ON metrics (run_id, id)")
-    db.execute(
-        "CREATE TABLE log (id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL, time REAL NOT NULL, text TEXT NOT NULL)"
-    )
-    db.execute("CREATE INDEX log_run ON log (run_id, id)")
-    db.execute(
-        """CREATE TABLE previews (
-            id INTEGER PRIMARY KEY,
-            run_id INTEGER NOT NULL,
-            step INTEGER NOT NULL,
-            epoch INTEGER NOT NULL,
-            layer TEXT NOT NULL,
-            time REAL NOT NULL,
-            UNIQUE (run_id, layer)
-        )"""
-    )
-    db.execute(
-        """CREATE TABLE checkpoints (
-            run_id INTEGER NOT NULL,
-            kind TEXT NOT NULL,
-            step INTEGER NOT NULL,
-            epoch INTEGER NOT NULL,
-            score REAL,
-            sha256 TEXT NOT NULL,
-            time REAL NOT NULL,
-            PRIMARY KEY (run_id, kind)
-        )"""
-    )
+    """Data sets, volumes, runs, and what runs say."""
+    for statement in _INITIAL:
+        db.execute(statement)

@@ -17,14 +17,15 @@ from seglib.data.targets import class_ids
 from seglib.data.volumes import Array, Volume, create_labels, fitting_uint, open_volume
 from seglib.errors import CheckpointError, ConfigError, SeglibError
 from seglib.events import Ended, Event, Measured, Note, Progress, Started
-from seglib.inference.devices import choose_device, set_threads, use_half
+from seglib.inference.devices import choose_device, set_threads
 from seglib.inference.predict import Predictor, count_tiles, decide, predict_slabs
-from seglib.losses import activation_of, outputs_of
+from seglib.losses import outputs_of
 from seglib.metrics.overlap import count_overlap, dice, iou, mean_score, no_counts
-from seglib.models import build_model, model_stride
+from seglib.models import build_model
 from seglib.store import Store
 from seglib.store.datasets import VolumeRow, get_dataset, get_volume
 from seglib.store.runs import RunRow, checkpoints, get_run
+from seglib.training.setup import make_predictor
 from seglib.workspace import Workspace
 
 PREDICTION_LAYER = "prediction"
@@ -91,14 +92,8 @@ def load_model(checkpoint: Checkpoint, config: PredictConfig) -> TrainedModel:
         network.load_state_dict(checkpoint.network)
     except RuntimeError as error:
         raise CheckpointError(f"The checkpoint's weights do not fit its own settings: {error}") from error
-    predictor = Predictor(
-        network=network.to(device).eval(),
-        normalisation=checkpoint.normalisation,
-        activation=activation_of(run.loss),
-        stride=model_stride(run.model),
-        device=device,
-        half=use_half(device, config.compute.precision),
-    )
+    network = network.to(device).eval()
+    predictor = make_predictor(run, network, checkpoint.normalisation, device, config.compute.precision)
     return TrainedModel(predictor, run.patches.shape, checkpoint.values, checkpoint.names)
 
 

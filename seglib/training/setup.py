@@ -9,7 +9,7 @@ from torch import nn
 
 from seglib.checkpoints import Checkpoint
 from seglib.config import RunConfig
-from seglib.data.normalise import measure
+from seglib.data.normalise import Normalisation, measure
 from seglib.data.patches import PatchSampler, TrainingPart
 from seglib.data.splits import Region, split_data
 from seglib.data.targets import class_ids
@@ -62,22 +62,13 @@ def prepare(
     training, validation = read_parts(config, volumes, values)
     normalisation = resume.normalisation if resume else measure(part.image for part in training)
     torch.manual_seed(config.length.seed)
-    network = build_model(config.model, inputs=volumes[0].channels, outputs=outputs_of(config.loss, len(names))).to(
-        device
-    )
+    outputs = outputs_of(config.loss, len(names))
+    network = build_model(config.model, inputs=volumes[0].channels, outputs=outputs).to(device)
     optimiser = build_optimiser(config.optimiser, network.parameters())
     schedule = Schedule(config.schedule, optimiser, total_steps=config.total_steps)
     if resume:
         _restore(resume, network, optimiser, schedule, device)
-    half = use_half(device, config.compute.precision)
-    predictor = Predictor(
-        network=network,
-        normalisation=normalisation,
-        activation=activation_of(config.loss),
-        stride=model_stride(config.model),
-        device=device,
-        half=half,
-    )
+    predictor = make_predictor(config, network, normalisation, device, config.compute.precision)
     sampler = PatchSampler(
         training,
         normalisation,
@@ -100,8 +91,22 @@ def prepare(
         crop=choose_crop(validation),
         voxel_size_nm=volumes[0].voxel_size_nm,
         contrast=volumes[0].contrast,
-        notes=_notes(config, training, validation, network, device, half),
+        notes=_notes(config, training, validation, predictor),
         resumed=resume,
+    )
+
+
+def make_predictor(
+    config: RunConfig, network: nn.Module, normalisation: Normalisation, device: torch.device, precision: str
+) -> Predictor:
+    """A run's network with what is needed to apply it."""
+    return Predictor(
+        network=network,
+        normalisation=normalisation,
+        activation=activation_of(config.loss),
+        stride=model_stride(config.model),
+        device=device,
+        half=use_half(device, precision),
     )
 
 
@@ -155,12 +160,12 @@ def _notes(
     config: RunConfig,
     training: Sequence[TrainingPart],
     validation: Sequence[TrainingPart],
-    network: nn.Module,
-    device: torch.device,
-    half: bool,
+    predictor: Predictor,
 ) -> tuple[str, ...]:
+    network = predictor.network
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    where = f"{device}, {'bfloat16 autocast' if half else 'float32'}, {torch.get_num_threads()} CPU threads"
+    precision = "bfloat16 autocast" if predictor.half else "float32"
+    where = f"{predictor.device}, {precision}, {torch.get_num_threads()} CPU threads"
 
     def voxels(parts: Sequence[TrainingPart]) -> str:
         return f"{sum(part.target.size for part in parts) / 1e6:.2f} million voxels in {len(parts)} part(s)"

@@ -53,7 +53,9 @@ def tiled(model, image, tile, overlap=0.25, batch_size=2):
     batch_size=st.integers(1, 5),
     activation=st.sampled_from(["sigmoid", "softmax"]),
 )
-def test_a_network_that_sees_one_voxel_predicts_the_same_in_tiles(shape, times, stride, overlap, batch_size, activation):
+def test_a_network_that_sees_one_voxel_predicts_the_same_in_tiles(
+    shape, times, stride, overlap, batch_size, activation
+):
     model = predictor(pointwise(), stride=stride, activation=activation)
     image = volume(shape)
     tile = tuple(n * step for n, step in zip(times, stride, strict=True))

@@ -13,14 +13,14 @@ from seglib.checkpoints import load_checkpoint, save_checkpoint
 from seglib.config import ComputeConfig, LengthConfig, PatchConfig, PredictConfig, UNet3DConfig
 from seglib.data.normalise import Normalisation
 from seglib.data.readers.base import SourceFile
-from seglib.data.volumes import TRUTH, open_labels, open_volume
+from seglib.data.volumes import TRUTH, open_labels
 from seglib.errors import CheckpointError, ConfigError, SeglibError
 from seglib.events import Ended, Measured, Note, Progress, Started
 from seglib.inference.predict import Predictor, decide, foreground_probabilities
 from seglib.ingest import ImportRequest, import_dataset
 from seglib.jobs.foreground import run_in_foreground
 from seglib.jobs.submit import submit_prediction, submit_training
-from seglib.models import build_model, model_stride
+from seglib.models import build_model
 from seglib.store import Store
 from seglib.store.datasets import get_dataset
 from seglib.store.runs import claim, create_run
@@ -65,9 +65,9 @@ def nothing_left(workspace) -> bool:
 
 def import_image(workspace, store, folder: Path, image) -> int:
     """Imports one unlabelled image and returns its volume's id."""
-    path = folder / "new.ome.tif"
+    path = folder / "new.tif"
     axes = "ZYX" if image.ndim == 3 else "ZCYX"
-    tifffile.imwrite(path, image, photometric="minisblack", ome=True, metadata={"axes": axes})
+    tifffile.imwrite(path, image, photometric="minisblack", imagej=True, metadata={"axes": axes})
     request = ImportRequest(name="New", images=(SourceFile(path, path.name),), voxel_size_nm=(1.0, 1.0, 1.0))
     return get_dataset(store, import_dataset(workspace, store, request)).volumes[0].id
 

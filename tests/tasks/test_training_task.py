@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_previews_are_layers_of_one_volume(workspace, store, new_run, dataset):
 
 def test_before_each_checkpoint_the_recorder_is_told(workspace, store, new_run):
     events = list(run_task(workspace, store, new_run(), never))
-    before = [(earlier, later) for earlier, later in zip(events, events[1:], strict=False) if isinstance(later, Saved)]
+    before = [(earlier, later) for earlier, later in pairwise(events) if isinstance(later, Saved)]
     assert before
     assert all(earlier == Saving(later.kind) for earlier, later in before)
 

@@ -14,7 +14,6 @@ from seglib.config import (
     CheckpointConfig,
     ComputeConfig,
     ConstantConfig,
-    CosineConfig,
     CrossEntropyLossConfig,
     DataConfig,
     LengthConfig,
@@ -241,9 +240,12 @@ SETTINGS = {
     "cosine": config(),
     "constant": config(schedule=ConstantConfig(), model=UNet3DConfig(depth=2, start_channels=2, norm="batch")),
     "plateau": config(schedule=PlateauConfig(patience=0), validation=ValidationConfig(interval=2)),
-    "sparse": config(checkpoints=CheckpointConfig(interval=2), model=UNet2DConfig(depth=2, start_channels=2, dropout=0.5),
-                     patches=PatchConfig(shape=(1, 8, 8), batch_size=2, per_epoch=5)),
-}  # fmt: skip
+    "sparse": config(
+        checkpoints=CheckpointConfig(interval=2),
+        model=UNet2DConfig(depth=2, start_channels=2, dropout=0.5),
+        patches=PatchConfig(shape=(1, 8, 8), batch_size=2, per_epoch=5),
+    ),
+}
 undisturbed: dict[str, tuple] = {}
 
 

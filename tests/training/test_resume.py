@@ -33,7 +33,7 @@ from tests.conftest import import_two_classes
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 120.0
-EPOCHS, STEPS_PER_EPOCH = 6, 10
+EPOCHS, STEPS_PER_EPOCH = 6, 20
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of Unix")
 

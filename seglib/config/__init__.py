@@ -9,19 +9,63 @@ offer (which data sets there are, which devices).
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from seglib.config.networks import (
+    BCELossConfig,
+    CrossEntropyLossConfig,
+    DiceBCELossConfig,
+    DiceLossConfig,
+    LossConfig,
+    ModelConfig,
+    UNet2DConfig,
+    UNet3DConfig,
+)
+from seglib.config.optimisers import (
+    AdamConfig,
+    AdamWConfig,
+    ConstantConfig,
+    CosineConfig,
+    OptimiserConfig,
+    PlateauConfig,
+    ScheduleConfig,
+    SGDConfig,
+)
+from seglib.config.part import Part
 from seglib.errors import ConfigError
 
-Shape = tuple[int, int, int]
+__all__ = [
+    "AdamConfig",
+    "AdamWConfig",
+    "BCELossConfig",
+    "CheckpointConfig",
+    "ComputeConfig",
+    "ConstantConfig",
+    "CosineConfig",
+    "CrossEntropyLossConfig",
+    "DataConfig",
+    "DiceBCELossConfig",
+    "DiceLossConfig",
+    "LengthConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "Part",
+    "PatchConfig",
+    "PlateauConfig",
+    "PredictConfig",
+    "RunConfig",
+    "SGDConfig",
+    "ScheduleConfig",
+    "UNet2DConfig",
+    "UNet3DConfig",
+    "ValidationConfig",
+    "parse_predict_config",
+    "parse_run_config",
+]
+
 PositiveInt = Annotated[int, Field(ge=1, le=4096)]
-C = TypeVar("C", bound="Part")
-
-
-class Part(BaseModel):
-    """A frozen part of a configuration; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+C = TypeVar("C", bound=Part)
 
 
 class DataConfig(Part):
@@ -93,192 +137,6 @@ class PatchConfig(Part):
         description="This share of the patches is centred on a labelled voxel; the others are placed at random. Raise "
         "it where objects are rare.",
     )
-
-
-class _UNet(Part):
-    depth: int = Field(
-        4,
-        ge=2,
-        le=7,
-        title="Depth",
-        description="Number of levels. Each further level sees twice as far and doubles the channels.",
-        json_schema_extra={"unit": "levels"},
-    )
-    start_channels: int = Field(
-        16,
-        ge=2,
-        le=256,
-        title="Start channels",
-        description="Channels of the first level. Twice as many are about four times the parameters.",
-    )
-    kernel_size: Literal[3, 5, 7] = Field(
-        3, title="Kernel size", description="Side of the convolution kernels.", json_schema_extra={"unit": "voxels"}
-    )
-    norm: Literal["batch", "instance", "group", "none"] = Field(
-        "instance",
-        title="Normalisation",
-        description="How activations are normalised. Instance suits small batches; batch needs about eight patches.",
-    )
-    dropout: float = Field(
-        0.0,
-        ge=0,
-        le=0.8,
-        title="Dropout",
-        description="Share of channels switched off at random while training. A little helps on small data sets.",
-    )
-
-
-class UNet3DConfig(_UNet):
-    """3D U-Net: sees depth."""
-
-    kind: Literal["unet_3d"] = "unet_3d"
-
-
-class UNet2DConfig(_UNet):
-    """2D U-Net: works plane by plane."""
-
-    kind: Literal["unet_2d"] = "unet_2d"
-
-
-ModelConfig = Annotated[UNet3DConfig | UNet2DConfig, Field(discriminator="kind")]
-
-
-class DiceLossConfig(Part):
-    """Dice: overlap of prediction and label."""
-
-    kind: Literal["dice"] = "dice"
-    smooth: float = Field(
-        1.0, ge=0, le=100, title="Smoothing", description="Added above and below the line; keeps empty patches calm."
-    )
-
-
-class BCELossConfig(Part):
-    """BCE: binary cross-entropy per voxel."""
-
-    kind: Literal["bce"] = "bce"
-    positive_weight: float = Field(
-        1.0,
-        gt=0,
-        le=1000,
-        title="Foreground weight",
-        description="How much more a missed foreground voxel counts than a false one.",
-    )
-
-
-class DiceBCELossConfig(Part):
-    """Dice + BCE: overlap with steady gradients; a good first choice."""
-
-    kind: Literal["dice_bce"] = "dice_bce"
-    dice_weight: float = Field(
-        0.5, ge=0, le=1, title="Dice weight", description="Weight of Dice; BCE gets the rest, 1 − this."
-    )
-    smooth: float = Field(
-        1.0, ge=0, le=100, title="Smoothing", description="Added above and below Dice's line; keeps empty patches calm."
-    )
-
-
-class CrossEntropyLossConfig(Part):
-    """Cross-entropy: every voxel belongs to exactly one class."""
-
-    kind: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: float = Field(
-        0.0, ge=0, le=0.5, title="Label smoothing", description="Trust in the labels; 0 believes them fully."
-    )
-
-
-LossConfig = Annotated[
-    DiceBCELossConfig | DiceLossConfig | BCELossConfig | CrossEntropyLossConfig, Field(discriminator="kind")
-]
-
-
-class _Optimiser(Part):
-    learning_rate: float = Field(
-        1e-3,
-        gt=0,
-        le=10,
-        title="Learning rate",
-        description="Step size. Lower it tenfold where the loss jumps or Dice stays at 0.",
-        json_schema_extra={"format": "%.2e"},
-    )
-    weight_decay: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        title="Weight decay",
-        description="Pulls weights towards zero; a little works against overfitting.",
-        json_schema_extra={"format": "%.2e"},
-    )
-
-
-class AdamConfig(_Optimiser):
-    """Adam"""
-
-    kind: Literal["adam"] = "adam"
-
-
-class AdamWConfig(_Optimiser):
-    """AdamW: Adam with decoupled weight decay."""
-
-    kind: Literal["adamw"] = "adamw"
-    weight_decay: float = Field(
-        1e-2,
-        ge=0,
-        le=1,
-        title="Weight decay",
-        description="Pulls weights towards zero; a little works against overfitting.",
-        json_schema_extra={"format": "%.2e"},
-    )
-
-
-class SGDConfig(_Optimiser):
-    """SGD with Nesterov momentum"""
-
-    kind: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(
-        1e-2,
-        gt=0,
-        le=10,
-        title="Learning rate",
-        description="Step size. Lower it tenfold where the loss jumps or Dice stays at 0.",
-        json_schema_extra={"format": "%.2e"},
-    )
-    momentum: float = Field(0.9, gt=0, lt=1, title="Momentum", description="How much of the last step is kept.")
-
-
-OptimiserConfig = Annotated[AdamConfig | AdamWConfig | SGDConfig, Field(discriminator="kind")]
-
-
-class CosineConfig(Part):
-    """Cosine: falls smoothly to almost zero at the last epoch."""
-
-    kind: Literal["cosine"] = "cosine"
-    final_share: float = Field(
-        0.01, ge=0, le=1, title="Final share", description="Learning rate at the end, as a share of the first."
-    )
-
-
-class ConstantConfig(Part):
-    """Constant learning rate"""
-
-    kind: Literal["constant"] = "constant"
-
-
-class PlateauConfig(Part):
-    """Plateau: lowered when the validation score stops rising."""
-
-    kind: Literal["plateau"] = "plateau"
-    factor: float = Field(0.1, gt=0, lt=1, title="Factor", description="What the learning rate is multiplied by.")
-    patience: int = Field(
-        10,
-        ge=0,
-        le=1000,
-        title="Patience",
-        description="How many validations without a better score are waited for.",
-        json_schema_extra={"unit": "validations"},
-    )
-
-
-ScheduleConfig = Annotated[CosineConfig | ConstantConfig | PlateauConfig, Field(discriminator="kind")]
 
 
 class LengthConfig(Part):
