@@ -12,8 +12,8 @@ from pages.ui.viewer import Layer, Panel, preview_layers, show_viewer
 from seglib.config import parse_run_config
 from seglib.jobs.submit import resume_run
 from seglib.previews import preview_facts
-from seglib.store.metrics import last_values, list_previews, log_tail
-from seglib.store.runs import RESUMABLE, RunRow, checkpoints, delete_run, get_run, list_runs, request_stop
+from seglib.store.metrics import last_value, list_previews, log_tail
+from seglib.store.runs import RESUMABLE, RunRow, checkpoints, delete_run, get_run, list_runs, milestone, request_stop
 
 TICK_S = 1.5
 LOSS = (
@@ -129,12 +129,6 @@ def _state(run_id: int) -> None:
     """State and progress; drawn again every tick."""
     run = get_run(services().store, run_id)
     best = checkpoints(services().store, run.id).get("best")
-    buttons = (run.status, best is None)
-    shown = st.session_state.setdefault(f"runs.buttons.{run_id}", buttons)
-    if shown != buttons:
-        # Buttons outside this fragment depend on these.
-        st.session_state[f"runs.buttons.{run_id}"] = buttons
-        st.rerun()
     config = parse_run_config(run.config)
     notice = st.container()  # always there, so that nothing below it jumps
     if run.message:
@@ -143,7 +137,6 @@ def _state(run_id: int) -> None:
     if run.status == "queued":
         notice.info(f"Waits for its turn on {run.device}. Runs on one device go one after the other.")
     st.progress(min(1.0, run.done / run.total) if run.total else 0.0)
-    values = last_values(services().store, run.id)
     cells = st.columns([1.2, 1, 1.2, 1, 1.2, 1.6])
     cells[0].metric("State", run.status)
     cells[1].metric("Epoch", f"{run.epoch} / {config.length.epochs}")
@@ -154,7 +147,7 @@ def _state(run_id: int) -> None:
         help="Training patches a second, over the last steps.",
     )
     cells[4].metric("Time left", duration(run.seconds_left) if not run.is_over else "–")
-    score = values.get("val/dice")
+    score = last_value(services().store, run.id, "val/dice")
     cells[5].metric(
         "Validation Dice",
         "–" if score is None else f"{score:.4f}",
@@ -176,7 +169,9 @@ def _curves(run: RunRow) -> None:
         for index, (metric, label) in enumerate(curves)))
         for title, curves in (("Loss", LOSS), ("Dice and IoU", (*SCORES, *classes)))
     ]  # fmt: skip
-    show_curves(f"runs.curves.{run.id}.{run.attempt}", charts, live=not run.is_over)
+    # Buttons and timers outside the ticking parts depend on milestones, so those run the page again.
+    shown = {run.id: milestone(services().store, run)}
+    show_curves(f"runs.curves.{run.id}", charts, live=not run.is_over, milestones=shown)
 
 
 def _colour(index: int, metric: str) -> str:

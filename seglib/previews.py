@@ -1,5 +1,6 @@
 """What runs have to show side by side: their preview crops, and where their settings differ."""
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ class PreviewFacts:
     version: str
 
 
+@functools.lru_cache(maxsize=256)
 def preview_facts(workspace: Workspace, run_id: int) -> PreviewFacts:
-    """The preview crop of a run. Raises DataError where it has none yet."""
+    """The preview crop of a run, which never changes once it is there. Raises DataError where it has none yet."""
     volume = open_volume(workspace.preview(run_id))
     digest = hashlib.sha256(np.ascontiguousarray(volume.image[:]).tobytes())
     assert volume.labels is not None

@@ -1,7 +1,9 @@
 // Curves of runs that grow in place. The browser asks the server for points it does not have yet and hands them to
 // Plotly, so a page with growing curves is never rerun for them, and zoom and hidden curves stay as they are.
 //
-// data: { key, height, live: ms between two questions or 0, charts: [{ title, x: "step"|"epoch", traces:
+// When a run reaches a milestone the page does not show yet, the page is asked to draw itself anew.
+//
+// data: { key, height, live: ms between two questions or 0, milestones: { run: what the page shows }, charts: [{ title, x: "step"|"epoch", traces:
 // [{ run, metric, label, colour, faint }] }] }. For tests each chart's element carries data-points.
 
 const PLOTLY = "/api/assets/plotly.min.js";
@@ -33,7 +35,9 @@ function thin({ step, epoch, value }, x) {
 }
 
 class Curves {
-  constructor() {
+  constructor(announce) {
+    this.announce = announce;
+    this.announced = "";
     this.root = document.createElement("div");
     this.root.className = "seglib-curves";
     this.problem = document.createElement("p");
@@ -47,6 +51,7 @@ class Curves {
   update(data) {
     const changed = JSON.stringify(data) !== JSON.stringify(this.data);
     this.data = data;
+    this.announced = "";
     if (!changed) {
       this.draw(); // the theme may be another
       return;
@@ -90,6 +95,11 @@ class Curves {
     for (const [metric, points] of Object.entries(news.series)) {
       const known = (run.series[metric] ??= { step: [], epoch: [], value: [] });
       for (const part of ["step", "epoch", "value"]) known[part].push(...points[part]);
+    }
+    const shown = this.data.milestones[id];
+    if (shown && shown !== news.milestone && this.announced !== news.milestone) {
+      this.announced = news.milestone;
+      this.announce("milestone", news.milestone);
     }
     const grown = news.cursor !== run.cursor || news.fresh;
     Object.assign(run, { attempt: news.attempt, cursor: news.cursor, over: news.over });
@@ -158,11 +168,11 @@ class Curves {
 
 const all = new WeakMap();
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   let curves = all.get(parentElement);
   if (!curves?.root.isConnected) {
     curves?.close();
-    curves = new Curves();
+    curves = new Curves(setTriggerValue);
     parentElement.append(curves.root);
     all.set(parentElement, curves);
   }

@@ -4,7 +4,7 @@ Streamlit's own chart is made anew at every change of its data, which blinks and
 are a component of ours over `/api/metrics/…` (seglib.serving.metrics).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,19 +45,23 @@ class Chart:
     x: Literal["step", "epoch"] = "step"
 
 
-def show_curves(key: str, charts: Sequence[Chart], *, live: bool, height: int = 340) -> None:
+def show_curves(
+    key: str, charts: Sequence[Chart], *, live: bool, milestones: Mapping[int, str] | None = None, height: int = 340
+) -> None:
     """Draws charts side by side. Zoom and hidden curves stay while `key` does.
 
     live: ask for new points as long as one of the runs is not over.
+    milestones: run -> milestone the page shows; the page is run again when a run reaches another one.
     height: of each chart, in CSS pixels.
     """
     data = {
         "key": key,
         "height": height,
         "live": LIVE_MS if live else 0,
+        "milestones": {str(run): shown for run, shown in (milestones or {}).items()},
         "charts": [_as_data(chart) for chart in charts],
     }
-    _component(key=key, data=data)
+    _component(key=key, data=data, on_milestone_change=lambda: None)
 
 
 def _as_data(chart: Chart) -> dict[str, object]:

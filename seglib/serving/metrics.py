@@ -10,7 +10,7 @@ from starlette.routing import Route
 from seglib.errors import SeglibError
 from seglib.store import Store
 from seglib.store.metrics import Point, points_since
-from seglib.store.runs import get_run
+from seglib.store.runs import get_run, milestone
 
 MOST_CURSOR = 2**63 - 1
 
@@ -18,9 +18,9 @@ MOST_CURSOR = 2**63 - 1
 def metric_routes(store: Store) -> list[Route]:
     """`GET /api/metrics/{run}?after=<cursor>&attempt=<n>` and `GET /api/assets/plotly.min.js`.
 
-    Answers {"attempt", "fresh", "over", "cursor", "series": {name: {"step": […], "epoch": […], "value": […]}}} with
-    the points after the cursor; all of them, and fresh = true, where the run was started anew since `attempt`, as
-    points it had may be gone. 404 with {"error": …} where there is no such run.
+    Answers {"attempt", "fresh", "over", "milestone", "cursor", "series": {name: {"step": […], "epoch": […],
+    "value": […]}}} with the points after the cursor; all of them, and fresh = true, where the run was started anew
+    since `attempt`, as points it had may be gone. 404 with {"error": …} where there is no such run.
     """
 
     def metrics(request: Request) -> Response:
@@ -37,6 +37,7 @@ def metric_routes(store: Store) -> list[Route]:
             "attempt": -1 if starting else run.attempt,
             "fresh": fresh,
             "over": run.is_over,
+            "milestone": milestone(store, run),
             "cursor": cursor,
             "series": _by_name(points),
         }

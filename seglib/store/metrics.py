@@ -93,6 +93,14 @@ def last_values(store: Store, run_id: int) -> dict[str, float | None]:
         return {name: value for name, value, _ in db.conn.execute(query, [run_id])}
 
 
+def last_value(store: Store, run_id: int, name: str) -> float | None:
+    """The newest value of one of a run's curves, or None where it has none."""
+    query = "SELECT value FROM metrics WHERE run_id = ? AND name = ? ORDER BY id DESC LIMIT 1"
+    with store.reading() as db:
+        row = db.conn.execute(query, [run_id, name]).fetchone()
+    return row[0] if row else None
+
+
 def log_tail(store: Store, run_id: int, limit: int = 200) -> list[tuple[float, str]]:
     """The last `limit` lines of a run's log as (time, text), oldest first."""
     query = "SELECT time, text FROM log WHERE run_id = ? ORDER BY id DESC LIMIT ?"

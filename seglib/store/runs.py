@@ -232,6 +232,11 @@ def checkpoints(store: Store, run_id: int) -> dict[str, CheckpointRow]:
     return {row["kind"]: CheckpointRow(**row) for row in rows}
 
 
+def milestone(store: Store, run: RunRow) -> str:
+    """A word that changes when a run changes its state, is started anew, or gets its first best checkpoint."""
+    return f"{run.status}.{run.attempt}.{'best' in checkpoints(store, run.id)}"
+
+
 def rename_run(store: Store, run_id: int, name: str) -> None:
     """Gives a run another name."""
     with store.writing() as db:
