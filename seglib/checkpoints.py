@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 import zlib
@@ -76,8 +77,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, keep: Path | None = N
         _check(temporary)
         digest = _sha256(temporary)
         if keep and path.exists():
-            keep.unlink(missing_ok=True)
-            os.link(path, keep)
+            _duplicate(path, keep)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except CheckpointError:
@@ -143,6 +143,14 @@ def _check(path: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _duplicate(path: Path, copy: Path) -> None:
+    copy.unlink(missing_ok=True)
+    try:
+        os.link(path, copy)
+    except OSError:  # some disks, such as exFAT, know no second name for a file
+        shutil.copyfile(path, copy)
 
 
 def _sync_folder(folder: Path) -> None:

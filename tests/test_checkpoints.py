@@ -200,7 +200,15 @@ def fail_at(monkeypatch, point):
             monkeypatch.setattr(os, name.removeprefix("os."), full_disk)
 
 
-@pytest.mark.parametrize("point", ["torch.save", "read back", "os.fsync", "os.link", "os.replace"])
+def test_the_previous_checkpoint_is_kept_on_a_disk_without_hard_links(path, monkeypatch):
+    previous = path.with_name("previous.pt")
+    save_checkpoint(checkpoint(step=1), path, keep=previous)
+    monkeypatch.setattr(os, "link", full_disk)
+    save_checkpoint(checkpoint(step=2), path, keep=previous)
+    assert (load_checkpoint(previous).step, load_checkpoint(path).step) == (1, 2)
+
+
+@pytest.mark.parametrize("point", ["torch.save", "read back", "os.fsync", "os.replace"])
 def test_a_failure_at_any_point_leaves_the_old_checkpoint_and_no_litter(path, monkeypatch, point):
     previous = path.with_name("previous.pt")
     for step in (1, 2):

@@ -23,7 +23,7 @@ class Normalisation:
     high: tuple[float, ...]
 
     def apply(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """A float32 image from one of any dtype. image: (C, …), C as many as `low` has."""
+        """A float32 image from one of any dtype. image: (C, …), C as many as `low` has. NaN becomes −1, as black."""
         shape = (-1,) + (1,) * (image.ndim - 1)
         low = np.array(self.low, np.float32).reshape(shape)
         # In double precision, as large grey values that differ by little are one number in single.
@@ -32,7 +32,10 @@ class Normalisation:
         result -= low
         result *= scale
         result -= 1
-        return np.clip(result, -CLIP, CLIP, out=result)
+        np.clip(result, -CLIP, CLIP, out=result)
+        if image.dtype.kind == "f":
+            result[np.isnan(result)] = -1
+        return result
 
 
 def measure(images: Iterable[NDArray[Any]]) -> Normalisation:

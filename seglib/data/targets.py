@@ -25,10 +25,10 @@ def class_ids(labels: NDArray[Any], task: Literal["foreground", "classes"], valu
             f"There are {len(values)} label values, and at most {MOST_CLASSES} classes: "
             "if the values are ids of single objects, mark the labels as instances."
         )
-    table = np.full(max(int(labels.max(initial=0)), *values, 0) + 1, MOST_CLASSES + 1, np.uint16)
-    table[0] = 0
-    table[list(values)] = np.arange(1, len(values) + 1)
-    result = table[labels]
+    known = np.array(sorted({0, *values}))
+    ids = np.array([0 if value == 0 else list(values).index(value) + 1 for value in known])
+    place = np.minimum(np.searchsorted(known, labels), len(known) - 1)
+    result = np.where(known[place] == labels, ids[place], MOST_CLASSES + 1)
     if result.max(initial=0) > MOST_CLASSES:
         unknown = int(labels[result > MOST_CLASSES].flat[0])
         raise DataError(f"Label value {unknown} is not among the classes of the data set ({list(values)}).")

@@ -1,11 +1,13 @@
 """Which devices there are and in which precision they compute best."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
 from seglib.config import ComputeConfig
-from seglib.errors import ConfigError
+from seglib.errors import ConfigError, OutOfMemory
 
 
 def list_devices() -> list[str]:
@@ -37,6 +39,20 @@ def use_half(device: torch.device, precision: str) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+@contextlib.contextmanager
+def out_of_memory_as(message: str) -> Iterator[None]:
+    """Turns the ways in which devices run out of memory into OutOfMemory with a message."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory(message) from error
+    except RuntimeError as error:
+        # The allocators of the CPU (Linux, Windows) and of Apple's GPUs have no exception of their own.
+        if any(said in str(error) for said in ("can't allocate memory", "not enough memory", "out of memory")):
+            raise OutOfMemory(message) from error
+        raise
 
 
 def set_threads(compute: ComputeConfig) -> None:

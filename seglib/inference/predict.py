@@ -110,15 +110,18 @@ def foreground_probabilities(logits: Tensor, activation: Activation) -> Tensor:
 
 
 def decide(probabilities: NDArray[np.float32], activation: Activation, threshold: float) -> NDArray[np.uint8]:
-    """Class ids (…) from foreground probabilities (K, …): the likeliest class where it is above the threshold.
+    """Class ids (…) from foreground probabilities (K, …): the likeliest class where it is likely enough.
 
-    threshold: 0–1. After a softmax at 0.5 of two or more classes, the likeliest of them and the background wins.
+    threshold: 0–1. A sigmoid class is likely enough above the threshold. A softmax class has to beat the background
+    by threshold : 1 − threshold, so that at 0.5 the likeliest of all, background included, wins.
     """
     best = probabilities.argmax(0).astype(np.uint8)
     highest = np.take_along_axis(probabilities, best[None].astype(np.intp), 0)[0]
-    if activation == "softmax" and threshold == 0.5 and len(probabilities) > 1:
-        return np.where(highest > 1 - probabilities.sum(0), best + 1, 0).astype(np.uint8)
-    return np.where(highest > threshold, best + 1, 0).astype(np.uint8)
+    if activation == "softmax":
+        found = highest * (1 - threshold) > (1 - probabilities.sum(0)) * threshold
+    else:
+        found = highest > threshold
+    return np.where(found, best + 1, 0).astype(np.uint8)
 
 
 def _read(image: Array, z: int, depth: int, plane: Sequence[int], normalisation: Normalisation) -> NDArray[np.float32]:

@@ -17,8 +17,8 @@ from seglib.data.targets import class_ids
 from seglib.data.volumes import Array, Volume, create_labels, fitting_uint, open_volume
 from seglib.errors import CheckpointError, ConfigError, SeglibError
 from seglib.events import Ended, Event, Measured, Note, Progress, Started
-from seglib.inference.devices import choose_device, set_threads
-from seglib.inference.predict import Predictor, count_tiles, decide, predict_slabs
+from seglib.inference.devices import choose_device, out_of_memory_as, set_threads
+from seglib.inference.predict import Predictor, Slab, count_tiles, decide, predict_slabs
 from seglib.losses import outputs_of
 from seglib.metrics.overlap import count_overlap, dice, iou, mean_score, no_counts
 from seglib.models import build_model
@@ -72,6 +72,12 @@ def trained_checkpoint(workspace: Workspace, store: Store, config: PredictConfig
     return load_checkpoint(workspace.checkpoint(config.run, config.checkpoint), sha256=known[config.checkpoint].sha256)
 
 
+def _with_memory(slabs: Iterator[Slab], config: PredictConfig) -> Iterator[Slab]:
+    advice = f"Predicting {config.batch_size} tiles at once does not fit into the memory: take a smaller batch."
+    with out_of_memory_as(advice):
+        yield from slabs
+
+
 @dataclass(frozen=True)
 class TrainedModel:
     """A network ready to predict, with what its run knew. tile: the training patch (z, y, x)."""
@@ -116,7 +122,7 @@ def predict_labels(
     yield Started(count_tiles(image.shape[1:], model.tile, model.predictor.stride, config.overlap))
     table = np.array([0, *model.values], fitting_uint(max(model.values)))
     slabs = predict_slabs(model.predictor, image, tile=model.tile, overlap=config.overlap, batch_size=config.batch_size)
-    for slab in slabs:
+    for slab in _with_memory(slabs, config):
         write(slab.z, table[decide(slab.probabilities, model.predictor.activation, config.threshold)])
         yield Progress(slab.tiles_done, slab.tiles)
         if stop() and slab.tiles_done < slab.tiles:

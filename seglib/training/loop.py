@@ -11,7 +11,7 @@ from torch import Tensor
 from seglib.checkpoints import Checkpoint
 from seglib.config import RunConfig
 from seglib.data.volumes import Volume
-from seglib.errors import OutOfMemory, TrainingError
+from seglib.errors import TrainingError
 from seglib.events import (
     CheckpointMade,
     Ended,
@@ -23,6 +23,7 @@ from seglib.events import (
     StepDone,
     ValidationDone,
 )
+from seglib.inference.devices import out_of_memory_as
 from seglib.metrics.overlap import Counts, dice, iou, mean_score, no_counts
 from seglib.training.preview import predict_crop
 from seglib.training.setup import Setup, prepare
@@ -47,15 +48,9 @@ def train(
     Raises ConfigError for settings that do not fit the data, TrainingError for a loss that is not finite,
     OutOfMemory where a batch does not fit.
     """
-    try:
+    with out_of_memory_as(_too_large(config)):
         setup = prepare(config, volumes, values=values, names=names, resume=resume)
         yield from _run(_Training(setup, stop or _never))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _out_of_memory(config) from error
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # the CPU allocator has no exception of its own
-            raise _out_of_memory(config) from error
-        raise
 
 
 class _Training:
@@ -229,11 +224,11 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
     return state
 
 
-def _out_of_memory(config: RunConfig) -> OutOfMemory:
+def _too_large(config: RunConfig) -> str:
     sizes = " × ".join(map(str, config.patches.shape))
-    return OutOfMemory(
-        f"A batch of {config.patches.batch_size} patches of {sizes} does not fit into the memory of the device. "
-        "Take a smaller batch first, then smaller patches or fewer start channels, and start again."
+    return (
+        f"A batch of {config.patches.batch_size} patches of {sizes} does not fit into the memory of the device, beside "
+        "the volumes. Take a smaller batch first, then smaller patches or fewer start channels, and start again."
     )
 
 

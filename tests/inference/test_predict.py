@@ -169,8 +169,15 @@ def test_softmax_at_a_half_is_won_by_the_likeliest_of_all_classes():
     assert decide(probabilities, "softmax", 0.5).tolist() == logits[0].argmax(0).tolist()
     assert set(np.unique(decide(probabilities, "softmax", 0.5))) == {0, 1, 2, 3}
     assert decide(probabilities, "softmax", 0.6).tolist() == [
-        int(p.argmax()) + 1 if p.max() > 0.6 else 0 for p in probabilities.T
+        int(p.argmax()) + 1 if p.max() * 0.4 > (1 - p.sum()) * 0.6 else 0 for p in probabilities.T
     ]
+
+
+def test_thresholds_that_differ_little_give_results_that_differ_little():
+    logits = torch.tensor(np.random.default_rng(0).normal(size=(1, 4, 5000)))
+    probabilities = foreground_probabilities(logits, "softmax")[0].numpy()
+    changed = decide(probabilities, "softmax", 0.5) != decide(probabilities, "softmax", 0.51)
+    assert 0 < changed.mean() < 0.02
 
 
 def test_255_classes_can_be_told_apart():
