@@ -6,12 +6,10 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
-from pages.ui.import_form import import_form, open_dataset
 from pages.ui.viewer import Panel, show_viewer, volume_layers
-from seglib.ingest import DEMO_NAME, make_demo
 from seglib.jobs.submit import submit_training
 from seglib.store.datasets import DatasetRow, VolumeRow, delete_dataset, get_dataset, list_datasets
-from seglib.training.advice import demo_config
+from seglib.training.advice import DEMO_NAME, demo_config
 
 KINDS = {"classes": "classes", "instances": "instances", "none": "no labels"}
 
@@ -24,8 +22,7 @@ def main() -> None:
     st.title("Datasets")
     chosen = _choose(datasets)
     if st.session_state.get("datasets.importing"):
-        with st.container(border=True):
-            import_form()
+        _import_form()
     for note in st.session_state.get("datasets.notes", {}).get(chosen, []):
         st.info(plain(note), icon=":material/info:")
     with errors_shown():
@@ -50,11 +47,21 @@ def _welcome() -> None:
         if st.button("Import your data", icon=":material/add:"):
             st.session_state["datasets.importing"] = True
     if st.session_state.get("datasets.importing"):
-        with st.container(border=True):
-            import_form()
+        _import_form()
+
+
+def _import_form() -> None:
+    # What reads files is imported where it is used, so that the first page opens sooner.
+    from pages.ui.import_form import import_form
+
+    with st.container(border=True):
+        import_form()
 
 
 def _make_demo() -> None:
+    from pages.ui.import_form import open_dataset
+    from seglib.ingest import make_demo
+
     with errors_shown(), st.spinner("Making four small volumes …"):
         dataset = make_demo(services().workspace, services().store)
         open_dataset(dataset, ["The demo data are ready. Look through the planes, then train on them."])

@@ -15,7 +15,8 @@ from seglib.previews import preview_facts
 from seglib.store.metrics import last_value, list_previews, log_tail
 from seglib.store.runs import RESUMABLE, RunRow, checkpoints, delete_run, get_run, list_runs, milestone, request_stop
 
-TICK_S = 1.5
+STATE_TICK_S = 2
+DETAILS_TICK_S = 4
 LOSS = (
     ("train/loss", "training patches, epoch mean"),
     ("val/loss", "validation part"),
@@ -86,10 +87,9 @@ def _one(run: RunRow) -> None:
         st.header(f"{run.id} · {plain(run.name)}")
     _actions(run)
     # A finished run does not change: no timer, so that an open page costs nothing.
-    timer = None if run.is_over else TICK_S
-    st.fragment(_state, run_every=timer)(run.id)
+    st.fragment(_state, run_every=None if run.is_over else STATE_TICK_S)(run.id)
     _curves(run)
-    st.fragment(_details, run_every=timer)(run.id)
+    st.fragment(_details, run_every=None if run.is_over else DETAILS_TICK_S)(run.id)
     with st.expander("Settings", icon=":material/settings:"):
         st.json(json.dumps(run.config))
 

@@ -20,7 +20,7 @@ page = st.navigation(
 )
 
 
-@st.fragment(run_every=3)
+@st.fragment(run_every=4)
 def active_runs() -> None:
     """What runs and waits now, on every page."""
     runs = list_runs(services().store, statuses=("queued", *ACTIVE))

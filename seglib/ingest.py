@@ -33,6 +33,7 @@ from seglib.data.volumes import (
 from seglib.errors import DataError
 from seglib.store import Store
 from seglib.store.datasets import LabelKind, NewVolume, add_dataset, find_fingerprint
+from seglib.training.advice import DEMO_NAME
 from seglib.workspace import Workspace
 
 __all__ = [
@@ -45,7 +46,6 @@ __all__ = [
     "plan_import",
 ]
 
-DEMO_NAME = "Demo cells"
 _DEMO_VOXEL_NM = (400.0, 200.0, 200.0)
 _SAMPLED_PLANES = 16
 _SAMPLED_BYTES = 64 << 10

@@ -44,6 +44,7 @@ class Curves {
     this.problem.setAttribute("role", "status");
     this.runs = new Map(); // id -> { attempt, cursor, series: { metric: { step, epoch, value } }, over }
     this.elements = [];
+    this.drawn = new WeakMap(); // element -> what it shows
     this.sizes = new ResizeObserver(() => this.draw());
     this.sizes.observe(this.root);
   }
@@ -115,6 +116,10 @@ class Curves {
     const ground = style.getPropertyValue("--st-background-color") || "#fff";
     this.data.charts.forEach((chart, index) => {
       const element = this.elements[index];
+      const totals = chart.traces.map(({ run, metric }) => this.runs.get(run)?.series[metric]?.step.length ?? 0);
+      const drawn = JSON.stringify([this.data, totals, text, ground, element.clientWidth]);
+      if (this.drawn.get(element) === drawn) return; // drawing costs; most ticks are news for one chart only
+      this.drawn.set(element, drawn);
       const traces = chart.traces.map((trace) => this.trace(trace, chart.x));
       const axis = { gridcolor: line, zerolinecolor: line, automargin: true };
       const layout = {
@@ -134,7 +139,7 @@ class Curves {
         yaxis: axis,
       };
       plotly.react(element, traces, layout, OPTIONS);
-      element.dataset.points = String(traces.reduce((sum, trace) => sum + trace.total, 0));
+      element.dataset.points = String(totals.reduce((sum, total) => sum + total, 0));
     });
   }
 
@@ -147,7 +152,6 @@ class Curves {
       x: thinned.x,
       y: thinned.y,
       customdata: thinned.other,
-      total: points.step.length,
       name: label,
       mode: faint || thinned.x.length > 60 ? "lines" : "lines+markers",
       line: { color: colour, width: faint ? 1 : 2 },

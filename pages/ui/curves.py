@@ -22,7 +22,7 @@ _component = st.components.v2.component(
 
 # Okabe and Ito's colours, told apart by colour-blind readers, dark enough for white and light enough for black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A800", "#7F7F7F")
-LIVE_MS = 2000
+LIVE_MS = 2500
 
 
 @dataclass(frozen=True)

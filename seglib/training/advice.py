@@ -7,6 +7,7 @@ from seglib.data.splits import Shape, split_data
 from seglib.errors import ConfigError
 from seglib.store.datasets import DatasetRow
 
+DEMO_NAME = "Demo cells"
 WANTED_3D: Shape = (16, 128, 128)
 WANTED_2D: Shape = (1, 256, 256)
 DEEPEST = 4
