@@ -18,15 +18,15 @@ from seglib.store.runs import RESUMABLE, RunRow, checkpoints, delete_run, get_ru
 STATE_TICK_S = 2
 DETAILS_TICK_S = 4
 LOSS = (
-    ("train/loss", "training patches, epoch mean"),
-    ("val/loss", "validation part"),
-    ("step/loss", "training, each step"),
+    ("train/loss", "training, by epoch"),
+    ("val/loss", "validation"),
+    ("step/loss", "training, by step"),
 )
 SCORES = (
-    ("train/dice", "Dice, training patches"),
-    ("val/dice", "Dice, validation part"),
-    ("train/iou", "IoU, training patches"),
-    ("val/iou", "IoU, validation part"),
+    ("train/dice", "Dice, training"),
+    ("val/dice", "Dice, validation"),
+    ("train/iou", "IoU, training"),
+    ("val/iou", "IoU, validation"),
 )
 
 
@@ -163,7 +163,7 @@ def _state(run_id: int) -> None:
 def _curves(run: RunRow) -> None:
     """Loss, and Dice and IoU; the browser keeps them up to date by itself."""
     names = class_names(services().store, run)
-    classes = [(f"val/dice/{name}", f"Dice of {name}, validation part") for name in names if len(names) > 1]
+    classes = [(f"val/dice/{name}", f"Dice of {name}, validation") for name in names if len(names) > 1]
     charts = [
         Chart(title, tuple(Trace(run.id, metric, label, _colour(index, metric), metric.startswith("step/"))
         for index, (metric, label) in enumerate(curves)))
@@ -172,6 +172,9 @@ def _curves(run: RunRow) -> None:
     # Buttons and timers outside the ticking parts depend on milestones, so those run the page again.
     shown = {run.id: milestone(services().store, run)}
     show_curves(f"runs.curves.{run.id}", charts, live=not run.is_over, milestones=shown)
+    st.caption(
+        "Training: over the patches of an epoch. Validation: over the whole validation part, segmented tile by tile."
+    )
 
 
 def _colour(index: int, metric: str) -> str:
