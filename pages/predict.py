@@ -35,6 +35,8 @@ def main() -> None:
     if asked is not None:
         with errors_shown():
             run = get_run(services().store, asked)
+            if run.kind == "train":
+                st.switch_page("runs.py", query_params={"run": str(run.id)})
             st.fragment(_result, run_every=None if run.is_over else TICK_S)(run.id)
     _earlier()
 

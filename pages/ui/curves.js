@@ -121,6 +121,7 @@ class Curves {
       if (this.drawn.get(element) === drawn) return; // drawing costs; most ticks are news for one chart only
       this.drawn.set(element, drawn);
       const traces = chart.traces.map((trace) => this.trace(trace, chart.x));
+      const few = traces.every((trace) => (trace.x.at(-1) ?? 0) <= 12); // no ticks between whole numbers
       const axis = { gridcolor: line, zerolinecolor: line, automargin: true };
       const layout = {
         title: { text: chart.title, font: { size: 15 }, x: 0, xref: "paper", xanchor: "left", yref: "container", y: 0.98, yanchor: "top" },
@@ -135,7 +136,7 @@ class Curves {
         hovermode: "x unified",
         legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
         uirevision: this.data.key, // zoom and hidden curves stay while this does
-        xaxis: { ...axis, title: { text: chart.x }, rangemode: "tozero" },
+        xaxis: { ...axis, title: { text: chart.x }, rangemode: "tozero", ...(few && { dtick: 1 }) },
         yaxis: axis,
       };
       plotly.react(element, traces, layout, OPTIONS);

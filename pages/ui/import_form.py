@@ -28,53 +28,80 @@ FILE_TYPES = ["tif", "tiff", "png", "jpg", "jpeg", "bmp", "zip"]
 def import_form() -> None:
     """Draws the form, or the progress of an import under way; at its end the new data set is opened."""
     st.subheader("Import your data")
-    if JOB in st.session_state:
-        _watch()
-        return
-    if error := st.session_state.get("import.error"):
-        show_error(error)
-    upload, folder = st.tabs([":material/upload: Upload files", ":material/folder_open: Folder on the server"])
-    with upload:
-        left, right = st.columns(2)
-        images = left.file_uploader(
-            "Images",
-            FILE_TYPES,
-            True,
-            key="import.images",
-            help="One or more stacks, the sections of one stack, or a zip of them. A zip may hold both: folders "
-            "`images` and `labels`.",
-        )
-        labels = right.file_uploader(
-            "Labels (none for data to segment)",
-            FILE_TYPES,
-            True,
-            key="import.labels",
-            help="One for each image file, in the same order of names. Whole numbers: 0 is background.",
-        )
-    with folder:
-        images_folder = st.text_input(
-            "Folder, or a single file, with the images",
-            key="import.folder",
-            placeholder="/data/my-experiment",
-            help="A folder that holds `images` and `labels` folders gives both at once.",
-        )
-        labels_folder = st.text_input(
-            "Folder, or a single file, with the labels (leave empty where the folder above holds them)",
-            key="import.labels_folder",
-        )
-    meaning = _meaning()
-    if not st.button("Import", type="primary", icon=":material/download:", key="import.go"):
-        return
-    with errors_shown():
-        _check_something_was_chosen(images, labels, images_folder)
+    running = JOB in st.session_state
+    # The form stays below while an import runs or after it failed, so that nothing has to be chosen again.
+    with st.container():
+        if running:
+            _watch()
+        elif error := st.session_state.get("import.error"):
+            show_error(error)
+    key = f"import.{st.session_state.get('datasets.opened', (None, 0))[1]}"
+    doors = {"upload": ":material/upload: Upload files", "folder": ":material/folder_open: Folder on the server"}
+    door = st.radio("From", list(doors), format_func=doors.__getitem__, horizontal=True, key=f"{key}.door")
+    chosen = _uploads(key) if door == "upload" else _folders(key)
+    meaning = _meaning(key)
+    if st.button("Import", type="primary", icon=":material/download:", disabled=running, key=f"{key}.go"):
+        st.session_state["import.error"] = ""
+        with errors_shown():
+            _start(chosen, meaning)
 
-        def collect(scratch: Path) -> ImportRequest:
-            if images:
-                return _request(_uploaded(images, labels or [], scratch), meaning)
-            return _request(files_at(images_folder, labels_folder, scratch, resolve=confine), meaning)
 
-        st.session_state[JOB] = BackgroundImport(services().workspace, services().store, collect)
-        st.rerun()
+Chosen = tuple[Sequence[Any], Sequence[Any]] | tuple[str, str]
+
+
+def _uploads(key: str) -> Chosen:
+    left, right = st.columns(2)
+    images = left.file_uploader(
+        "Images",
+        FILE_TYPES,
+        True,
+        key=f"{key}.images",
+        help="One or more stacks, the sections of one stack, or a zip of them. A zip may hold both: folders "
+        "`images` and `labels`.",
+    )
+    labels = right.file_uploader(
+        "Labels (none for data to segment)",
+        FILE_TYPES,
+        True,
+        key=f"{key}.labels",
+        help="One for each image file, in the same order of names. Whole numbers: 0 is background.",
+    )
+    return images, labels
+
+
+def _folders(key: str) -> Chosen:
+    images = st.text_input(
+        "Folder, or a single file, with the images",
+        key=f"{key}.folder",
+        placeholder="/data/my-experiment",
+        help="A folder that holds `images` and `labels` folders gives both at once.",
+        persist_state="session",
+    )
+    labels = st.text_input(
+        "Folder, or a single file, with the labels (leave empty where the folder above holds them)",
+        key=f"{key}.labels_folder",
+        persist_state="session",
+    )
+    return images, labels
+
+
+def _start(chosen: Chosen, meaning: dict[str, Any]) -> None:
+    """Starts the import in the background. Raises DataError where nothing to import was chosen."""
+    images, labels = chosen
+    if not images:
+        raise DataError(
+            "Only labels were chosen: add the images they belong to."
+            if labels
+            else "Nothing was chosen yet: choose image files to upload, or type the path of a folder on the server."
+        )
+
+    def collect(scratch: Path) -> ImportRequest:
+        if isinstance(images, str):
+            return _request(files_at(images, str(labels), scratch, resolve=confine), meaning)
+        return _request(_uploaded(images, labels, scratch), meaning)
+
+    st.session_state[JOB] = BackgroundImport(services().workspace, services().store, collect)
+    st.rerun()
 
 
 @st.fragment(run_every=0.5)
@@ -94,33 +121,25 @@ def _watch() -> None:
         job.cancel()
 
 
-def _check_something_was_chosen(images: Sequence[Any], labels: Sequence[Any] | None, folder: str) -> None:
-    if images or (folder.strip() and not labels):
-        return
-    if labels:
-        raise DataError("Only labels were chosen: add the images they belong to.")
-    raise DataError("Nothing was chosen yet: upload image files, or type the path of a folder on the server.")
-
-
-def _meaning() -> dict[str, Any]:
+def _meaning(key: str) -> dict[str, Any]:
     """What the files mean, as the user says."""
-    name = st.text_input("Name of the data set", key="import.name", max_chars=200, placeholder="Named after the files")
+    name = st.text_input("Name of the data set", key=f"{key}.name", max_chars=200, placeholder="Named after the files")
     st.markdown(
         "Voxel size (nm)",
         help="Distance between neighbouring voxels: z between planes, y and x within a plane. It sets the true "
         "proportions of side views and is written into results.",
     )
     z, y, x = (
-        column.number_input(axis, 0.001, 1e9, 1.0, 1.0, format="%g", key=f"import.voxel.{axis}")
+        column.number_input(axis, 0.001, 1e9, 1.0, 1.0, format="%g", key=f"{key}.voxel.{axis}")
         for axis, column in zip("zyx", st.columns(3), strict=True)
     )
     left, right = st.columns(2)
     label_kind = left.selectbox(
-        "Labels are", list(LABEL_KINDS), format_func=LABEL_KINDS.__getitem__, key="import.kind",
+        "Labels are", list(LABEL_KINDS), format_func=LABEL_KINDS.__getitem__, key=f"{key}.kind",
         help="Classes: 1 is a nucleus, 2 a vessel. Instances: 1 is the first nucleus, 2 the second.",
     )  # fmt: skip
     layout = right.selectbox(
-        "Files are", list(LAYOUTS), format_func=LAYOUTS.__getitem__, key="import.layout",
+        "Files are", list(LAYOUTS), format_func=LAYOUTS.__getitem__, key=f"{key}.layout",
         help="Flat images of one size are taken as the sections of one volume unless you say otherwise.",
     )  # fmt: skip
     return {"name": name, "voxel_size_nm": (z, y, x), "label_kind": label_kind, "layout": layout}

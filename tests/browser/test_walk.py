@@ -190,12 +190,13 @@ def test_bad_files_are_refused_with_a_sentence_and_leave_nothing(server, page: P
         (Path("/etc"), "outside the folders from which data may be imported"),
     ):
         open_import(server, page)
-        page.get_by_role("tab", name="Folder on the server").click()
+        page.get_by_text("Folder on the server").click()
         box = page.get_by_role("textbox", name="Folder, or a single file, with the images")
         box.fill(str(path))
         box.press("Enter")
         page.get_by_role("button", name="Import", exact=True).click()
         expect(page.get_by_test_id("stAlert").filter(has_text=said)).to_be_visible()
+        expect(box).to_have_value(str(path))  # nothing has to be typed again
     assert len(list((server.workspace / "volumes").iterdir())) == volumes
     assert list((server.workspace / "scratch").iterdir()) == []
 
@@ -206,7 +207,7 @@ def test_hostile_names_are_shown_as_typed(server, page: Page, tmp_path: Path):
     folder.mkdir()
     write(folder / "one.tif", np.zeros((2, 20, 20), np.uint8))
     open_import(server, page)
-    page.get_by_role("tab", name="Folder on the server").click()
+    page.get_by_text("Folder on the server").click()
     page.get_by_role("textbox", name="Folder, or a single file, with the images").fill(str(folder))
     page.get_by_label("Name of the data set").fill(name)
     page.get_by_role("button", name="Import", exact=True).click()
