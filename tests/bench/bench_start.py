@@ -32,7 +32,16 @@ def start_once(browser: Browser) -> tuple[float, float]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as workspace:
         environment = {**os.environ, "SEGLIB_WORKSPACE": workspace}
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.port",
+            str(port),
+            "--server.headless=true",
+        ]
         page = browser.new_context().new_page()
         began = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
