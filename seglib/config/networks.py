@@ -27,9 +27,10 @@ class _UNet(Part):
         3, title="Kernel size", description="Side of the convolution kernels.", json_schema_extra={"unit": "voxels"}
     )
     norm: Literal["batch", "instance", "group", "none"] = Field(
-        "instance",
+        "batch",
         title="Normalisation",
-        description="How activations are normalised. Instance suits small batches; batch needs about eight patches.",
+        description="How activations are normalised. Batch suits most data. Instance and group treat each patch by "
+        "itself, for batches of one; on patches without objects they amplify noise.",
     )
     dropout: float = Field(
         0.0,
