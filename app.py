@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from seglib.jobs.manager import JobManager, import_heavy_parts
 from seglib.serving.metrics import metric_routes
 from seglib.serving.routes import SecurityHeaders, file_routes, host_check, plane_routes
+from seglib.serving.uploads import upload_routes
 from seglib.store import open_store
 from seglib.workspace import open_workspace
 
@@ -39,7 +40,7 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
 app = st.App(
     "pages/shell.py",
     lifespan=lifespan,
-    routes=[*plane_routes(workspace), *file_routes(workspace), *metric_routes(store)],
+    routes=[*plane_routes(workspace, store), *file_routes(workspace), *metric_routes(store), *upload_routes(workspace)],
     middleware=[host_check(), Middleware(SecurityHeaders)],
 )
 

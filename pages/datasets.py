@@ -6,11 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
+from pages.ui.labels_form import labels_form
 from pages.ui.viewer import Panel, show_viewer, volume_layers
 from seglib.jobs.submit import submit_training
-from seglib.store.datasets import DatasetRow, VolumeRow, delete_dataset, get_dataset, list_datasets
+from seglib.serving.classes import colours_of
+from seglib.store.datasets import DatasetSummary, VolumeRow, delete_dataset, find_volumes, get_summary, list_datasets
 from seglib.training.advice import DEMO_NAME, demo_config
 
+SHOWN = 100
 KINDS = {"classes": "classes", "instances": "instances", "none": "no labels"}
 
 
@@ -26,7 +29,7 @@ def main() -> None:
     for note in st.session_state.get("datasets.notes", {}).get(chosen, []):
         st.info(plain(note), icon=":material/info:")
     with errors_shown():
-        _show(get_dataset(services().store, chosen))
+        _show(get_summary(services().store, chosen))
 
 
 def _welcome() -> None:
@@ -43,7 +46,10 @@ def _welcome() -> None:
             _make_demo()
     with right.container(border=True):
         st.subheader(":material/upload_file: Import your data")
-        st.write("TIFF stacks, folders of sections, or a zip of them, with labels to learn from or without to segment.")
+        st.write(
+            "TIFF and OME-TIFF, folders or zips of sections, 2D images, NumPy, HDF5, Zarr, NIfTI, NRRD – with labels "
+            "to learn from, or without to segment."
+        )
         if st.button("Import your data", icon=":material/add:"):
             st.session_state["datasets.importing"] = True
     if st.session_state.get("datasets.importing"):
@@ -67,7 +73,7 @@ def _make_demo() -> None:
         open_dataset(dataset, ["The demo data are ready. Look through the planes, then train on them."])
 
 
-def _choose(datasets: list[DatasetRow]) -> int:
+def _choose(datasets: list[DatasetSummary]) -> int:
     """The data set picked: the one just imported, else the one in the address, else the newest, until another is."""
     names = {dataset.id: dataset.name for dataset in datasets}
     picked, add, demo = st.columns([5, 1.3, 1.3], vertical_alignment="bottom")
@@ -94,51 +100,112 @@ def _choose(datasets: list[DatasetRow]) -> int:
     return chosen
 
 
-def _show(dataset: DatasetRow) -> None:
-    st.dataframe(_table(dataset), hide_index=True, height="content")
+def _show(dataset: DatasetSummary) -> None:
     _actions(dataset)
-    volumes = {volume.id: volume for volume in dataset.volumes}
-    volume = volumes[dataset.volumes[0].id]
-    if len(volumes) > 1:
-        asked = st.selectbox(
-            "Volume", list(volumes), format_func=lambda key: volumes[key].name, key=f"datasets.volume.{dataset.id}"
-        )
-        volume = volumes[asked]
-    named = {value: dataset.class_names.get(value, f"class {value}") for value in dataset.label_values}
+    look, labels = st.tabs([f"Volumes ({dataset.volume_count:,})", "Labels"])
+    with labels:
+        if dataset.label_kind == "none":
+            st.info("This data set has no labels. Import the images together with labels to train on them.")
+        else:
+            labels_form(dataset)
+    with look:
+        volume = _pick(dataset)
+        if volume is not None:
+            _look(dataset, volume)
+
+
+def _pick(dataset: DatasetSummary) -> VolumeRow | None:
+    """The table of volumes, a page at a time, and the one picked in it."""
+    text, start = "", 0
+    if dataset.volume_count > SHOWN:
+        left, right = st.columns([3, 1])
+        text = left.text_input("Find", placeholder="Part of a name or group", key=f"datasets.find.{dataset.id}")
+        pages = -(-find_volumes(services().store, dataset.id, text=text, limit=0)[1] // SHOWN)
+        page = right.number_input("Page", 1, max(1, pages), 1, key=f"datasets.page.{dataset.id}.{text}")
+        start = SHOWN * (int(page) - 1)
+    volumes, found = find_volumes(services().store, dataset.id, text=text, start=start, limit=SHOWN)
+    if not volumes:
+        st.info(f"No volume is called so: {plain(text)}")
+        return None
+    event = st.dataframe(
+        _table(dataset, volumes),
+        hide_index=True,
+        height=min(38 + 35 * len(volumes), 290),
+        on_select="rerun" if len(volumes) > 1 else "ignore",
+        selection_mode="single-row",
+        key=f"datasets.table.{dataset.id}.{text}.{start}",
+    )
+    picked = event["selection"]["rows"] if len(volumes) > 1 else []
+    if found > SHOWN:
+        st.caption(f"{start + 1:,}–{start + len(volumes):,} of {found:,}. Click a row to look at the volume.")
+    return volumes[picked[0] if picked and picked[0] < len(volumes) else 0]
+
+
+def _look(dataset: DatasetSummary, volume: VolumeRow) -> None:
+    scheme, channel = dataset.labels, 0
+    channels = volume.shape_czyx[0]
+    with st.container(horizontal=True):
+        if channels > 1:
+            names = volume.channel_names or tuple(f"channel {index + 1}" for index in range(channels))
+            channel = st.selectbox(
+                "Channel", range(channels), format_func=lambda index: names[index], key=f"datasets.channel.{volume.id}"
+            )
+        as_read = scheme.kind == "classes"
+        if scheme.kind == "instances" and (scheme.borders or scheme.ignore) and volume.has_labels:
+            as_read = st.toggle(
+                "Show what is learned", key=f"datasets.as_read.{dataset.id}",
+                help="Objects, borders and what is left out, instead of a colour for each object.",
+            )  # fmt: skip
+    shown = colours_of(scheme) if as_read and volume.has_labels else {}
+    layers = volume_layers(
+        volume.id,
+        has_labels=volume.has_labels,
+        version=volume.fingerprint[:12],
+        channel=channel,
+        scheme=scheme if as_read else None,
+    )
     show_viewer(
         f"datasets.viewer.{volume.id}",
-        [Panel(volume.name, volume_layers(volume.id, has_labels=volume.has_labels, version=volume.fingerprint[:12]))],
+        [Panel(volume.name, layers)],
         shape_zyx=volume.shape_zyx,
         voxel_size_nm=volume.voxel_size_nm,
-        classes=named if dataset.label_kind == "classes" else None,
+        classes={value: name for value, (name, _) in shown.items()} or None,
+        colours={value: colour for value, (_, colour) in shown.items()},
     )
 
 
-def _table(dataset: DatasetRow) -> pd.DataFrame:
+def _table(dataset: DatasetSummary, volumes: list[VolumeRow]) -> pd.DataFrame:
+    names = {value: part.name for part in dataset.labels.classes for value in part.values}
+
     def labelled(volume: VolumeRow) -> str:
         if not volume.has_labels:
             return "none"
-        if volume.label_counts is None:
+        if dataset.label_kind == "instances" or volume.label_counts is None:
             return f"{volume.objects} objects"
         total = sum(volume.label_counts.values())
-        shares = [f"{value}: {100 * count / total:.1f} %" for value, count in sorted(volume.label_counts.items())]
-        return ", ".join(shares[:8]) + (" …" if len(shares) > 8 else "")
+        shares = [
+            f"{names[value]}: {100 * count / total:.1f} %"
+            for value, count in sorted(volume.label_counts.items())
+            if value in names
+        ]
+        return (", ".join(shares[:6]) + (" …" if len(shares) > 6 else "")) or "background only"
 
     rows = [
         {
             "Volume": volume.name,
+            "Group": volume.group,
             "Size z × y × x (voxels)": sizes(volume.shape_zyx),
             "Channels": volume.shape_czyx[0],
             "Type": volume.dtype,
             "Voxel z, y, x (nm)": ", ".join(f"{side:g}" for side in volume.voxel_size_nm),
             f"Labels ({KINDS[dataset.label_kind]})": labelled(volume),
         }
-        for volume in dataset.volumes
+        for volume in volumes
     ]
     return pd.DataFrame(rows)
 
 
-def _actions(dataset: DatasetRow) -> None:
+def _actions(dataset: DatasetSummary) -> None:
     labelled = dataset.label_kind != "none"
     with st.container(horizontal=True):
         if st.button("Train on this", type="primary", icon=":material/model_training:", disabled=not labelled):
@@ -152,9 +219,9 @@ def _actions(dataset: DatasetRow) -> None:
 
 
 @st.dialog("Delete this data set?")
-def _confirm_delete(dataset: DatasetRow) -> None:
+def _confirm_delete(dataset: DatasetSummary) -> None:
     st.write(
-        f"{plain(dataset.name)} with {len(dataset.volumes)} volume(s) will be removed from the workspace. "
+        f"{plain(dataset.name)} with {dataset.volume_count:,} volume(s) will be removed from the workspace. "
         "The files you imported it from stay. Runs trained on it stay too, but cannot be resumed."
     )
     if st.button("Delete it", type="primary", icon=":material/delete:"):

@@ -5,18 +5,25 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from seglib.config import PredictConfig, RunConfig, parse_run_config
+from seglib.config.labels import LabelScheme
 from seglib.errors import ConfigError, DataError, SeglibError
 from seglib.events import EpochDone, Event, Measured, Note, Progress, Saved, ValidationDone
 from seglib.store import Store, open_store
 from seglib.workspace import Workspace, open_workspace
 
+if TYPE_CHECKING:
+    from seglib.ingest import ImportRequest, Preview, Proposal
+
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
+LISTED = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,14 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("import", help="import images, with or without labels, as a data set")
-    command.add_argument("images", help="a file, a zip, or a folder (with images/ and labels/ in it, or of images)")
-    command.add_argument("--labels", help="a file or folder of labels")
-    command.add_argument("--name", help="of the data set (default: the folder's or file's)")
-    command.add_argument("--voxel-size", nargs=3, type=float, default=(1, 1, 1), metavar=("Z", "Y", "X"), help="in nm")
-    command.add_argument("--labels-are", choices=("auto", "classes", "instances"), default="auto")
-    command.add_argument("--files-are", choices=("auto", "sections", "volumes"), default="auto")
-    command.set_defaults(command=_import)
+    _add_import(commands.add_parser("import", help="import images, with or without labels, as a data set"))
+
+    command = commands.add_parser("label", help="show or change how the label values of a data set are read")
+    command.add_argument("dataset", type=int, help="id of the data set")
+    command.add_argument("--set", type=Path, metavar="FILE.json", help="what `label` prints, changed")
+    command.set_defaults(command=_label)
 
     command = commands.add_parser("demo", help="make the synthetic demo data set")
     command.add_argument("--seed", type=int, default=0)
@@ -78,22 +83,109 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _import(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
-    from seglib.data.doors import existing_path, files_at
-    from seglib.ingest import ImportRequest, import_dataset
+def _add_import(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "images",
+        help="a file, a zip, a .txt list of 2D images, a .json tile list, or a folder (of images, or with images/ and "
+        "labels/, X_raw_data/ and X_masks/, or imagesTr/ and labelsTr/ in it)",
+    )
+    command.add_argument("--labels", help="a file or folder of labels, where the first one does not hold them")
+    command.add_argument("--name", help="of the data set (default: the folder's or file's)")
+    command.add_argument(
+        "--voxel-size", nargs=3, type=float, metavar=("Z", "Y", "X"), help="in nm (default: what the files say)"
+    )
+    command.add_argument("--labels-are", choices=("auto", "classes", "instances"), default="auto")
+    command.add_argument("--files-are", choices=("auto", "sections", "volumes"), default="auto")
+    command.add_argument("--axes", default="", help="a letter for each stored dimension, such as ZCYX (default: guess)")
+    command.add_argument("--label-axes", default="", help="the same for the labels")
+    command.add_argument("--array", default="", help="which array inside HDF5, Zarr or npz files")
+    command.add_argument("--label-array", default="", help="the same for the labels")
+    command.add_argument("--class", action="append", default=[], metavar="VALUE=NAME", dest="classes", type=_named)
+    command.add_argument("--ignore", action="append", default=[], type=int, metavar="VALUE", help="not annotated")
+    command.add_argument("--unpaired", action="store_true", help="import images without labels, leave out labels alone")
+    command.add_argument("--dry-run", action="store_true", help="only say what would become of the files")
+    command.set_defaults(command=_import)
 
-    with workspace.scratch() as scratch:
-        found = files_at(parsed.images, parsed.labels or "", scratch, resolve=existing_path)
-        request = ImportRequest(
-            name=parsed.name or found.name,
-            images=found.images,
-            labels=found.labels,
-            voxel_size_nm=(parsed.voxel_size[0], parsed.voxel_size[1], parsed.voxel_size[2]),
-            label_kind=parsed.labels_are,
-            layout=parsed.files_are,
-        )
+
+def _import(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    from seglib.ingest import Desk, Door, import_dataset
+
+    door = Door(path=parsed.images, labels_path=parsed.labels or "", confined=False)
+    with Desk(workspace) as desk:
+        proposal = desk.find(door, progress=_show_progress)
+        request = _request(parsed, proposal)
+        for text in proposal.notes:
+            print(text)
+        if parsed.dry_run:
+            return _show_plan(desk.look(request, progress=_show_progress))
         dataset = import_dataset(workspace, store, request, progress=_show_progress, note=print)
     print(f"\rData set {dataset}: {request.name}")
+    return 0
+
+
+def _request(parsed: argparse.Namespace, proposal: "Proposal") -> "ImportRequest":
+    """What the options make of a proposal. Raises DataError where labels have no image, or some images no labels."""
+    from seglib.ingest import ImportRequest
+
+    labelled = [bool(item.labels) for item in proposal.items]
+    if not parsed.unpaired and (proposal.unused or (any(labelled) and not all(labelled))):
+        raise DataError(
+            f"{labelled.count(False)} of {len(labelled)} images have no labels, and {len(proposal.unused)} label files "
+            "have no image. Rename or complete the files, or say --unpaired to import them so.\n"
+            + "\n".join(proposal.notes)
+        )
+    layout = "volumes" if proposal.separate and parsed.files_are == "auto" else parsed.files_are
+    return ImportRequest(
+        name=parsed.name or proposal.name or "My data",
+        items=proposal.items,
+        layout=layout,
+        voxel_size_nm=tuple(parsed.voxel_size) if parsed.voxel_size else None,
+        axes=parsed.axes,
+        label_axes=parsed.label_axes,
+        member=parsed.array,
+        label_member=parsed.label_array,
+        label_kind=parsed.labels_are,
+        class_names={**proposal.class_names, **dict(parsed.classes)},
+        ignore=(*proposal.ignore, *parsed.ignore),
+        channel_names=proposal.channel_names,
+    )
+
+
+def _named(text: str) -> tuple[int, str]:
+    value, _, name = text.partition("=")
+    if not value.isdecimal() or not name.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not VALUE=NAME, such as 1=nucleus")
+    return int(value), name.strip()
+
+
+def _show_plan(preview: "Preview") -> int:
+    for stored, what in ((preview.image, "images"), (preview.labels, "labels")):
+        if stored is not None:
+            shape = " × ".join(map(str, stored.shape))
+            print(f"{what}: {shape} {stored.dtype}, axes {stored.axes}{'' if stored.known else ' (guessed)'}")
+            print("".join(f"  array {m.name}  {m.shape}  {m.dtype}\n" for m in stored.members), end="")
+    for volume in preview.volumes:
+        shape = " × ".join(map(str, volume.shape_czyx))
+        voxel = ", ".join(f"{size:g}" for size in volume.voxel_size_nm)
+        files = f"{volume.image_files} image and {volume.label_files} label files"
+        print(f"{volume.name}: {shape} {volume.dtype} (C × Z × Y × X), {voxel} nm, {files}")
+    for text in preview.notes:
+        print(text)
+    for text in preview.problems:
+        print(f"seglib: {text}", file=sys.stderr)
+    return EXIT_BAD_INPUT if preview.problems else 0
+
+
+def _label(parsed: argparse.Namespace, _: Workspace, store: Store) -> int:
+    from seglib.store.datasets import get_summary, set_labels
+
+    if parsed.set:
+        try:
+            labels = LabelScheme.model_validate(_read_json(parsed.set))
+        except ValidationError as error:
+            raise ConfigError(str(error)) from error
+        set_labels(store, parsed.dataset, labels)
+    print(get_summary(store, parsed.dataset).labels.model_dump_json(indent=2))
     return 0
 
 
@@ -105,14 +197,17 @@ def _demo(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int
 
 
 def _list(_: argparse.Namespace, __: Workspace, store: Store) -> int:
-    from seglib.store.datasets import list_datasets
+    from seglib.store.datasets import find_volumes, list_datasets
     from seglib.store.runs import list_runs
 
     for dataset in reversed(list_datasets(store)):
-        print(f"data set {dataset.id}  {dataset.name}  ({dataset.label_kind})")
-        for volume in dataset.volumes:
+        print(f"data set {dataset.id}  {dataset.name}  ({dataset.label_kind}, {dataset.volume_count} volumes)")
+        volumes, _count = find_volumes(store, dataset.id, limit=LISTED)
+        for volume in volumes:
             shape = " × ".join(map(str, volume.shape_zyx))
             print(f"  volume {volume.id}  {volume.name}  {shape} {volume.dtype}")
+        if dataset.volume_count > LISTED:
+            print(f"  … and {dataset.volume_count - LISTED} more")
     for run in reversed(list_runs(store)):
         print(f"run {run.id}  {run.kind}  {run.status}  {run.done}/{run.total}  {run.name}")
     return 0
@@ -144,15 +239,19 @@ def _train(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> in
 
 
 def _read_config(path: Path) -> RunConfig:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is not a readable JSON file: {error}") from error
+    data = _read_json(path)
     if not isinstance(data, dict):
         raise ConfigError(
             f"{path} holds {type(data).__name__}, not settings: write them with `python -m seglib config`."
         )
     return parse_run_config(data)
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not a readable JSON file: {error}") from error
 
 
 def _predict(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
@@ -184,13 +283,13 @@ def _predict(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> 
 
 def _import_to_predict(images: str, workspace: Workspace, store: Store) -> int:
     """Imports images without labels and returns the id of their volume. Raises DataError where they are several."""
-    from seglib.data.doors import existing_path, files_at
-    from seglib.ingest import ImportRequest, import_dataset
+    from seglib.ingest import Desk, Door, ImportRequest, import_dataset
     from seglib.store.datasets import get_dataset
 
-    with workspace.scratch() as scratch:
-        found = files_at(images, "", scratch, resolve=existing_path)
-        request = ImportRequest(name=found.name, images=found.images, voxel_size_nm=(1, 1, 1))
+    with Desk(workspace) as desk:
+        proposal = desk.find(Door(path=images, confined=False), progress=_show_progress)
+        items = tuple(replace(item, labels=()) for item in proposal.items)
+        request = ImportRequest(name=proposal.name or "My data", items=items)
         dataset = get_dataset(store, import_dataset(workspace, store, request, progress=_show_progress, note=print))
     if len(dataset.volumes) > 1:
         raise DataError(

@@ -4,11 +4,14 @@
 <root>/volumes/<id>.zarr             one imported volume (OME-Zarr)
 <root>/runs/<id>/                    config.json, log.txt, checkpoints/, preview.zarr
 <root>/predictions/<id>/             labels.zarr and exported files
+<root>/uploads/<id>/                 data and meta.json of one file from a browser, until it is imported
+<root>/uploads/manifests/<id>.jsonl  which uploaded files belong together
 <root>/scratch/                      work in progress; emptied of the dead at start
 """
 
 import contextlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -20,6 +23,9 @@ from seglib.errors import SeglibError
 
 ENVIRONMENT = "SEGLIB_WORKSPACE"
 SCRATCH_LIFETIME_S = 24 * 3600
+UPLOAD_LIFETIME_S = 7 * 24 * 3600
+# Made by us of random bits or a digest; \Z, because $ would let a line end pass.
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,14 @@ class Workspace:
         """Folder of a prediction's files."""
         return self._numbered("predictions", run_id)
 
+    def upload(self, upload_id: str) -> Path:
+        """Folder of one file that came through the browser. Ids are 32 hexadecimal digits."""
+        return self.root / "uploads" / _checked_upload_id(upload_id)
+
+    def upload_manifest(self, manifest_id: str) -> Path:
+        """Path of the list of uploaded files that belong together."""
+        return self.root / "uploads" / "manifests" / f"{_checked_upload_id(manifest_id)}.jsonl"
+
     def _numbered(self, folder: str, number: int) -> Path:
         # bool is an int, and int("٣") is 3: only a plain positive int names a folder.
         if type(number) is not int or number < 1:
@@ -81,6 +95,20 @@ class Workspace:
                 if now - path.stat().st_mtime > older_than_s:
                     shutil.rmtree(path, ignore_errors=True)
 
+    def sweep_uploads(self, older_than_s: float = UPLOAD_LIFETIME_S) -> None:
+        """Removes uploaded files, and lists of them, that nobody wrote to or asked for in a week."""
+        now = time.time()
+        for path in (self.root / "uploads").glob("*"):
+            if not _UPLOAD_ID.match(path.name):
+                continue
+            with contextlib.suppress(OSError):  # another process may be removing the same folder
+                if now - max(part.stat().st_mtime for part in (path, *path.iterdir())) > older_than_s:
+                    shutil.rmtree(path, ignore_errors=True)
+        for path in (self.root / "uploads" / "manifests").glob("*"):
+            with contextlib.suppress(OSError):
+                if now - path.stat().st_mtime > older_than_s:
+                    path.unlink()
+
 
 def open_workspace(root: str | os.PathLike[str] | None = None) -> Workspace:
     """The workspace at `root`, else at $SEGLIB_WORKSPACE, else `seglib-workspace` in the home folder.
@@ -90,7 +118,7 @@ def open_workspace(root: str | os.PathLike[str] | None = None) -> Workspace:
     chosen = Path(root or os.environ.get(ENVIRONMENT) or Path.home() / "seglib-workspace")
     path = chosen.expanduser().resolve()
     try:
-        for name in ("volumes", "runs", "predictions", "scratch"):
+        for name in ("volumes", "runs", "predictions", "scratch", "uploads/manifests"):
             (path / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SeglibError(
@@ -98,3 +126,9 @@ def open_workspace(root: str | os.PathLike[str] | None = None) -> Workspace:
             f"Set {ENVIRONMENT} to a folder you may write to."
         ) from error
     return Workspace(path)
+
+
+def _checked_upload_id(upload_id: str) -> str:
+    if not isinstance(upload_id, str) or not _UPLOAD_ID.match(upload_id):
+        raise SeglibError(f"{upload_id!r} is not an id in uploads.")
+    return upload_id

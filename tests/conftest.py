@@ -19,7 +19,7 @@ from seglib.config import (
     UNet3DConfig,
 )
 from seglib.data.readers.base import SourceFile
-from seglib.ingest import ImportRequest, import_dataset
+from seglib.ingest import ImportRequest, Item, import_dataset
 from seglib.store import Store, database, open_store
 from seglib.workspace import ENVIRONMENT, Workspace, open_workspace
 
@@ -83,17 +83,15 @@ def import_two_classes(
     """Imports two volumes of two classes, or of none, from files in `folder`; returns the data set's id."""
     write_two_classes(folder)
 
-    def sources(kind: str) -> tuple[SourceFile, ...]:
-        return tuple(SourceFile(path, f"{kind}/{path.name}") for path in sorted((folder / kind).iterdir()))
+    def source(kind: str, number: int) -> SourceFile:
+        return SourceFile(folder / kind / f"leaf{number}.tif", f"{kind}/leaf{number}.tif")
 
-    request = ImportRequest(
-        name=name,
-        images=sources("images"),
-        labels=sources("labels") if labelled else (),
-        voxel_size_nm=(40.0, 10.0, 10.0),
-        label_kind="classes",
+    items = tuple(
+        Item(f"leaf{number}", (source("images", number),), (source("labels", number),) if labelled else ())
+        for number in (1, 2)
     )
-    return import_dataset(workspace, store, request)
+    request = ImportRequest(name=name, items=items, voxel_size_nm=(40.0, 10.0, 10.0), label_kind="classes")
+    return import_dataset(workspace, store, request, isolated=False)
 
 
 def small_config(dataset: int, **changes: object) -> RunConfig:

@@ -1,6 +1,7 @@
 """Paths come from ids alone, and what a killed process left in scratch goes."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,39 @@ def test_only_old_scratch_is_swept(tmp_path):
     workspace.sweep_scratch()
     assert not old.exists()
     assert fresh.exists()
+
+
+def test_uploads_lie_under_their_ids(tmp_path):
+    workspace = open_workspace(tmp_path)
+    assert workspace.upload("0a" * 16) == tmp_path / "uploads" / ("0a" * 16)
+    assert workspace.upload_manifest("0b" * 16) == tmp_path / "uploads" / "manifests" / ("0b" * 16 + ".jsonl")
+
+
+@pytest.mark.parametrize("bad", ["", "0" * 31, "0" * 33, "A" * 32, "0" * 31 + "/", "0" * 32 + "\n", "٣" * 32, 7, None])
+def test_what_is_no_upload_id_names_no_folder(tmp_path, bad):
+    workspace = open_workspace(tmp_path)
+    for path_of in (workspace.upload, workspace.upload_manifest):
+        with pytest.raises(SeglibError, match="is not an id"):
+            path_of(bad)
+
+
+def test_only_uploads_that_nobody_used_for_a_week_are_swept(tmp_path):
+    workspace = open_workspace(tmp_path)
+    days_ago = {"a": 8, "b": 6, "c": 8}
+    paths = {}
+    for letter, days in days_ago.items():
+        folder, manifest = workspace.upload(letter * 32), workspace.upload_manifest(letter * 32)
+        folder.mkdir()
+        (folder / "data").write_text("x")
+        manifest.write_text("{}")
+        paths[letter] = (folder, manifest)
+        for path in (folder / "data", folder, manifest):
+            os.utime(path, (0, time.time() - days * 24 * 3600))
+    os.utime(workspace.upload("c" * 32) / "data")  # just written to
+    stranger = tmp_path / "uploads" / "mine"
+    stranger.mkdir()
+    os.utime(stranger, (0, 0))
+    workspace.sweep_uploads()
+    there = {letter: tuple(path.exists() for path in both) for letter, both in paths.items()}
+    assert there == {"a": (False, False), "b": (True, True), "c": (True, False)}
+    assert stranger.exists()

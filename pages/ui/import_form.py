@@ -1,182 +1,221 @@
-"""The import form: files from the browser or a folder on the server, what they mean, and the import itself."""
+"""The import form: a door for the files, a look at what they would become, and the import itself.
 
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+Everything that reads files runs in the background and is watched by a fragment, since a rerun of the page would cut
+it off. The form keeps what was chosen until a data set was made of it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import streamlit as st
 
-from pages.ui.frame import errors_shown, plain, services, show_error
-from seglib.data.doors import Found, expand, files_at
-from seglib.data.planning import ImportRequest
-from seglib.data.readers.base import SourceFile
-from seglib.data.readers.sources import confine, split_pairs
-from seglib.errors import DataError
-from seglib.jobs.importing import BackgroundImport
+from pages.ui.folder_browser import browse
+from pages.ui.frame import duration, errors_shown, plain, services, show_error
+from pages.ui.review_form import ask_request, show_preview
+from pages.ui.uploads import upload_box
+from seglib.data.readers import READERS
+from seglib.ingest import Desk, Door, ImportRequest, Preview, Proposal, already_imported, import_dataset
+from seglib.jobs.importing import BackgroundWork, Cancelled, Progress
+from seglib.serving.upload_store import forget_uploads, uploaded_files
 
-LABEL_KINDS = {
-    "auto": "Find out",
-    "classes": "Classes (each value is a kind of thing)",
-    "instances": "Instances (each value is one object)",
-}
-LAYOUTS = {"auto": "Find out", "sections": "Sections of one volume", "volumes": "One volume per file"}
-JOB = "import.job"
-FILE_TYPES = ["tif", "tiff", "png", "jpg", "jpeg", "bmp", "zip"]
+DOORS = {"upload": ":material/upload: Upload files", "folder": ":material/folder_open: Folder on the server"}
+STATE = "import.state"
+
+
+@dataclass
+class ImportState:
+    """How far the person is. generation: in the keys of widgets, so that a new import starts with an empty form.
+
+    work: what runs in the background; done: called with its result, in the script of the page.
+    proposal: what the files could become; preview: what `looked_at` would make of them; tried: asked for last.
+    """
+
+    generation: int = 0
+    desk: Desk | None = None
+    work: BackgroundWork[Any] | None = None
+    done: Callable[[Any], None] | None = None
+    error: str = ""
+    proposal: Proposal | None = None
+    preview: Preview | None = None
+    looked_at: ImportRequest | None = None
+    tried: ImportRequest | None = None
+    manifests: tuple[str, ...] = ()
 
 
 def import_form() -> None:
-    """Draws the form, or the progress of an import under way; at its end the new data set is opened."""
+    """Draws the form, or the progress of what runs; at its end the new data set is opened."""
+    state = _state()
     st.subheader("Import your data")
-    running = JOB in st.session_state
-    # The form stays below while an import runs or after it failed, so that nothing has to be chosen again.
+    if state.proposal is None:
+        _choose(state)
+    else:
+        _review(state)
+
+
+def _state() -> ImportState:
+    state: ImportState = st.session_state.setdefault(STATE, ImportState())
+    return state
+
+
+def _choose(state: ImportState) -> None:
+    key = f"import.{state.generation}"
+    door = st.radio("From", list(DOORS), format_func=DOORS.__getitem__, horizontal=True, key=f"{key}.door")
+    chosen = _uploaded(key) if door == "upload" else _on_server(key)
     with st.container():
-        if running:
-            _watch()
-        elif error := st.session_state.get("import.error"):
-            show_error(error)
-    key = f"import.{st.session_state.get('datasets.opened', (None, 0))[1]}"
-    doors = {"upload": ":material/upload: Upload files", "folder": ":material/folder_open: Folder on the server"}
-    door = st.radio("From", list(doors), format_func=doors.__getitem__, horizontal=True, key=f"{key}.door")
-    chosen = _uploads(key) if door == "upload" else _folders(key)
-    meaning = _meaning(key)
-    if st.button("Import", type="primary", icon=":material/download:", disabled=running, key=f"{key}.go"):
-        st.session_state["import.error"] = ""
+        _news(state)
+    ready = chosen is not None and state.work is None
+    pressed = st.button(
+        "Check the files", type="primary", icon=":material/search:", disabled=not ready, key=f"{key}.check"
+    )
+    if pressed and chosen is not None:
         with errors_shown():
-            _start(chosen, meaning)
+            _find(state, chosen)
 
 
-Chosen = tuple[Sequence[Any], Sequence[Any]] | tuple[str, str]
-
-
-def _uploads(key: str) -> Chosen:
+def _uploaded(key: str) -> tuple[str, ...] | None:
+    """The manifests of the uploaded images and labels, once all files are there."""
+    workspace, accept = services().workspace, (*READERS, ".zip")
     left, right = st.columns(2)
-    images = left.file_uploader(
-        "Images",
-        FILE_TYPES,
-        True,
-        key=f"{key}.images",
-        help="One or more stacks, the sections of one stack, or a zip of them. A zip may hold both: folders "
-        "`images` and `labels`.",
-    )
-    labels = right.file_uploader(
-        "Labels (none for data to segment)",
-        FILE_TYPES,
-        True,
-        key=f"{key}.labels",
-        help="One for each image file, in the same order of names. Whole numbers: 0 is background.",
-    )
-    return images, labels
+    with left:
+        images = upload_box(
+            workspace, f"{key}.images", label="Images", accept=accept,
+            help="Stacks, sections, 2D images, or a zip or folder of them; it may hold the labels too.",
+        )  # fmt: skip
+    with right:
+        labels = upload_box(
+            workspace, f"{key}.labels", label="Labels", accept=accept,
+            help="Only where the images do not come with them. Whole numbers, or masks painted in colours.",
+        )  # fmt: skip
+    if images.manifest is None or (labels.files and labels.manifest is None):
+        return None
+    return (images.manifest,) if labels.manifest is None else (images.manifest, labels.manifest)
 
 
-def _folders(key: str) -> Chosen:
-    images = st.text_input(
-        "Folder, or a single file, with the images",
-        key=f"{key}.folder",
-        placeholder="/data/my-experiment",
-        help="A folder that holds `images` and `labels` folders gives both at once.",
-        persist_state="session",
-    )
-    labels = st.text_input(
-        "Folder, or a single file, with the labels (leave empty where the folder above holds them)",
-        key=f"{key}.labels_folder",
-        persist_state="session",
-    )
-    return images, labels
+def _on_server(key: str) -> Door | None:
+    path = browse(f"{key}.folder", "Folder or file with the images (and labels)")
+    with st.expander("The labels are somewhere else"):
+        labels = browse(f"{key}.labels", "Folder or file with the labels")
+    return Door(path=path, labels_path=labels) if path else None
 
 
-def _start(chosen: Chosen, meaning: dict[str, Any]) -> None:
-    """Starts the import in the background. Raises DataError where nothing to import was chosen."""
-    images, labels = chosen
-    if not images:
-        raise DataError(
-            "Only labels were chosen: add the images they belong to."
-            if labels
-            else "Nothing was chosen yet: choose image files to upload, or type the path of a folder on the server."
-        )
+def _find(state: ImportState, chosen: tuple[str, ...] | Door) -> None:
+    """Finds the files and what they could become, in the background."""
+    workspace = services().workspace
+    state.error, state.manifests = "", () if isinstance(chosen, Door) else chosen
+    desk = state.desk = state.desk or Desk(workspace)
+    if isinstance(chosen, Door):
+        door = chosen
+    else:
+        door = Door(**dict(zip(("images", "labels"), (uploaded_files(workspace, m) for m in chosen), strict=False)))
 
-    def collect(scratch: Path) -> ImportRequest:
-        if isinstance(images, str):
-            return _request(files_at(images, str(labels), scratch, resolve=confine), meaning)
-        return _request(_uploaded(images, labels, scratch), meaning)
+    def found(proposal: Proposal) -> None:
+        state.proposal, state.preview, state.looked_at, state.tried = proposal, None, None, None
 
-    st.session_state[JOB] = BackgroundImport(services().workspace, services().store, collect)
+    _start(state, lambda progress, cancelled: desk.find(door, progress=progress, cancelled=cancelled), found)
+
+
+def _review(state: ImportState) -> None:
+    """The questions, and what the answers would make; drawn anew with every answer."""
+    assert state.proposal is not None and state.desk is not None
+    key = f"import.{state.generation}"
+    request = ask_request(key, state.proposal, state.preview)
+    fits = state.preview is not None and request == state.looked_at
+    if not fits and state.work is None and request != state.tried:
+        _look(state, request)
+    if state.preview is not None:
+        show_preview(state.preview, already_imported(services().store, state.preview))
+        if fits and state.preview.problems:
+            show_error("\n".join(state.preview.problems))
+    with st.container():
+        _news(state)
+    back, go = st.columns([1, 3])
+    if back.button("Other files", icon=":material/arrow_back:", key=f"{key}.back", width="stretch"):
+        _start_over(state)
+    ready = fits and state.preview is not None and not state.preview.problems and state.work is None
+    if go.button("Import", type="primary", icon=":material/download:", disabled=not ready, key=f"{key}.go"):
+        _import(state, request)
+
+
+def _look(state: ImportState, request: ImportRequest) -> None:
+    assert state.desk is not None
+    desk, state.error, state.tried = state.desk, "", request
+
+    def looked(preview: Preview) -> None:
+        state.preview, state.looked_at = preview, request
+
+    _start(state, lambda progress, cancelled: desk.look(request, progress=progress, cancelled=cancelled), looked)
+
+
+def _import(state: ImportState, request: ImportRequest) -> None:
+    workspace, store, notes = services().workspace, services().store, list[str]()
+    assert state.preview is not None
+    # What `auto` came to was shown, so that is what is done.
+    request = replace(request, layout=state.preview.layout)
+
+    def work(progress: Progress, cancelled: Cancelled) -> int:
+        return import_dataset(workspace, store, request, progress=progress, cancelled=cancelled, note=notes.append)
+
+    def imported(dataset: int) -> None:
+        for manifest in state.manifests:
+            forget_uploads(workspace, manifest)
+        if state.desk:
+            state.desk.close()
+        st.session_state[STATE] = ImportState(generation=state.generation + 1)
+        open_dataset(dataset, notes)
+
+    _start(state, work, imported)
+
+
+def _start(state: ImportState, work: Callable[[Progress, Cancelled], Any], done: Callable[[Any], None]) -> None:
+    state.error = ""
+    state.work, state.done = BackgroundWork(work), done
     st.rerun()
 
 
-@st.fragment(run_every=0.5)
+def _news(state: ImportState) -> None:
+    """Progress of what runs, or why it ended."""
+    if state.work is not None:
+        _watch()
+    elif state.error:
+        show_error(state.error)
+
+
+@st.fragment(run_every=0.4)
 def _watch() -> None:
-    """Progress of the import under way; its end draws the page anew."""
-    job: BackgroundImport = st.session_state[JOB]
-    state = job.state
-    if state.is_over:
-        del st.session_state[JOB]
-        st.session_state["import.error"] = state.error
-        if state.dataset is not None:
-            open_dataset(state.dataset, state.notes)
+    """Progress of the work under way; its end draws the page anew."""
+    state = _state()
+    if state.work is None or state.done is None:
         st.rerun()
-    share = state.done / state.total if state.total else 0.0
-    st.progress(min(1.0, share), text=f"{plain(state.text)} · plane {state.done} of {state.total or '?'}")
-    if st.button("Cancel", icon=":material/close:", key="import.cancel"):
-        job.cancel()
+    now = state.work.state
+    if now.is_over:
+        work, state.work = state.work, None
+        state.error = now.error
+        if now.result is not None:
+            state.done(work.state.result)
+        st.rerun()
+    share = now.done / now.total if now.total else 0.0
+    counted = f" · plane {now.done:,} of {now.total:,}" if now.total else ""
+    bar, button = st.columns([5, 1], vertical_alignment="bottom")
+    bar.progress(min(1.0, share), text=f"{plain(now.text)}{counted}{_left(state.work.seconds, share)}")
+    if button.button("Cancel", icon=":material/close:", key="import.cancel", width="stretch"):
+        state.work.cancel()
 
 
-def _meaning(key: str) -> dict[str, Any]:
-    """What the files mean, as the user says."""
-    name = st.text_input("Name of the data set", key=f"{key}.name", max_chars=200, placeholder="Named after the files")
-    st.markdown(
-        "Voxel size (nm)",
-        help="Distance between neighbouring voxels: z between planes, y and x within a plane. It sets the true "
-        "proportions of side views and is written into results.",
-    )
-    z, y, x = (
-        column.number_input(axis, 0.001, 1e9, 1.0, 1.0, format="%g", key=f"{key}.voxel.{axis}")
-        for axis, column in zip("zyx", st.columns(3), strict=True)
-    )
-    left, right = st.columns(2)
-    label_kind = left.selectbox(
-        "Labels are", list(LABEL_KINDS), format_func=LABEL_KINDS.__getitem__, key=f"{key}.kind",
-        help="Classes: 1 is a nucleus, 2 a vessel. Instances: 1 is the first nucleus, 2 the second.",
-    )  # fmt: skip
-    layout = right.selectbox(
-        "Files are", list(LAYOUTS), format_func=LAYOUTS.__getitem__, key=f"{key}.layout",
-        help="Flat images of one size are taken as the sections of one volume unless you say otherwise.",
-    )  # fmt: skip
-    return {"name": name, "voxel_size_nm": (z, y, x), "label_kind": label_kind, "layout": layout}
+def _left(seconds: float, share: float) -> str:
+    """Time left, once there is enough to judge it by."""
+    return f" · about {duration(seconds / share - seconds)} left" if share > 0.05 and seconds > 2 else ""
 
 
-def _uploaded(images: Sequence[Any], labels: Sequence[Any], scratch: Path) -> Found:
-    """Uploaded files written to disk under names of our own, zips unpacked."""
-    name = Path(images[0].name).stem
-    found = _write(images, scratch / "images")
-    if labels:
-        return Found(tuple(found), tuple(_write(labels, scratch / "labels")), name)
-    # A single zip may hold both.
-    paired_images, paired_labels = split_pairs(found)
-    return Found(tuple(paired_images), tuple(paired_labels), name)
-
-
-def _write(uploads: Sequence[Any], folder: Path) -> list[SourceFile]:
-    folder.mkdir()
-    sources = []
-    for index, upload in enumerate(uploads):
-        path = folder / f"{index:06d}"
-        with path.open("wb") as file:
-            shutil.copyfileobj(upload, file, 1 << 20)
-        sources.append(SourceFile(path, upload.name))
-    return expand(sources, folder)
-
-
-def _request(found: Found, meaning: dict[str, Any]) -> ImportRequest:
-    layout: Literal["auto", "sections", "volumes"] = meaning["layout"]
-    return ImportRequest(
-        name=meaning["name"].strip() or found.name or "My data",
-        images=found.images,
-        labels=found.labels,
-        voxel_size_nm=meaning["voxel_size_nm"],
-        label_kind=meaning["label_kind"],
-        layout=layout,
-    )
+def _start_over(state: ImportState) -> None:
+    """Back to the door; what was uploaded stays until it is imported or removed there."""
+    if state.work:
+        state.work.cancel()
+    if state.desk:
+        state.desk.close()
+    state.desk = state.work = state.proposal = state.preview = state.looked_at = state.tried = None
+    state.error = ""
+    st.rerun()
 
 
 def open_dataset(dataset: int, notes: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ One call shows any number of panels that share axis, plane, zoom, opacity, class
 through planes never reruns the page: viewer.js fetches them from `/api/planes/…` (seglib.serving.routes).
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from seglib.config.labels import LabelScheme
+from seglib.data.palette import colour_of, palette_entry
 from seglib.data.volumes import TRUTH
-from seglib.serving.planes import colour_of, palette_entry
+from seglib.serving.classes import CLASSES
 
 _HERE = Path(__file__).parent
 _component = st.components.v2.component(
@@ -47,11 +50,20 @@ class Panel:
     layers: tuple[Layer, ...]
 
 
-def volume_layers(volume_id: int, *, has_labels: bool, version: str) -> tuple[Layer, ...]:
-    """An imported volume's image, and its labels if it has any."""
-    image = Layer("image", f"/api/planes/volume/{volume_id}/image", "image", version)
-    labels = Layer(TRUTH, f"/api/planes/volume/{volume_id}/{TRUTH}", "labels", version)
-    return (image, labels) if has_labels else (image,)
+def volume_layers(
+    volume_id: int, *, has_labels: bool, version: str, channel: int = 0, scheme: LabelScheme | None = None
+) -> tuple[Layer, ...]:
+    """A channel of an imported volume, and its labels if it has any.
+
+    scheme: shows the labels as it reads them; without one each label value has a colour of its own.
+    """
+    image = Layer("image", f"/api/planes/volume/{volume_id}/image-{channel}", "image", version)
+    if not has_labels:
+        return (image,)
+    if scheme is None:
+        return image, Layer(TRUTH, f"/api/planes/volume/{volume_id}/{TRUTH}", "labels", version)
+    read = f"{version}-{hashlib.sha256(scheme.model_dump_json().encode()).hexdigest()[:12]}"
+    return image, Layer(CLASSES, f"/api/planes/volume/{volume_id}/{CLASSES}", "labels", read)
 
 
 def prediction_layer(run_id: int, version: str) -> Layer:
@@ -75,6 +87,7 @@ def show_viewer(
     shape_zyx: tuple[int, int, int],
     voxel_size_nm: tuple[float, float, float],
     classes: dict[int, str] | None = None,
+    colours: dict[int, str] | None = None,
     height: int = 560,
 ) -> None:
     """Shows panels side by side under one control bar.
@@ -82,14 +95,16 @@ def show_viewer(
     key: names the viewer on its page; while it stays the same, plane, zoom and the rest stay through reruns.
     shape_zyx, voxel_size_nm: of all panels alike.
     classes: label value -> name, for chips that show and hide classes; None for instances.
+    colours: label value -> #rrggbb, where it is not the usual one.
     height: of the pictures, in CSS pixels.
     """
+    chosen = colours or {}
     data: dict[str, Any] = {
         "key": key,
         "panels": [_as_data(panel) for panel in panels],
         "shape": list(shape_zyx),
         "voxel": list(voxel_size_nm),
-        "classes": [_chip(value, name) for value, name in sorted((classes or {}).items()) if value > 0],
+        "classes": [_chip(value, name, chosen.get(value)) for value, name in sorted((classes or {}).items()) if value],
         "height": height,
     }
     _component(key=key, data=data)
@@ -103,5 +118,5 @@ def _as_data(panel: Panel) -> dict[str, Any]:
     return {"title": panel.title, "layers": layers}
 
 
-def _chip(value: int, name: str) -> dict[str, Any]:
-    return {"entry": palette_entry(value), "name": name, "colour": colour_of(value)}
+def _chip(value: int, name: str, colour: str | None) -> dict[str, Any]:
+    return {"entry": palette_entry(value), "name": name, "colour": colour or colour_of(value)}

@@ -1,7 +1,7 @@
 """What is wrong with images and their labels, and what kind of labels they are. Pure functions."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -12,9 +12,13 @@ from scipy import ndimage
 from seglib.errors import DataError
 
 ShapeZYX = tuple[int, int, int]
-MAX_CLASSES = 256
+MAX_CLASSES = 254
+# Added to the code of a colour, so that no colour is taken for a grey value.
+COLOUR = 1 << 24
 _FEW = 10
 _SURELY_CLASSES = 3
+# Below this, counting in a table is quicker than sorting.
+_COUNTABLE = 1 << 21
 
 
 def size_text(shape_zyx: ShapeZYX) -> str:
@@ -61,10 +65,26 @@ def number_problem(images: Sequence[str], labels: Sequence[str]) -> str | None:
     )
 
 
-def whole_labels(labels: NDArray[Any], name: str) -> NDArray[Any]:
-    """Labels of any dtype as unsigned integers of the same shape.
+def is_series(names: Sequence[str]) -> bool:
+    """Whether names differ in one number only and the numbers (nearly) follow each other, as those of sections do."""
+    split = [re.split(r"([0-9]+)", PurePosixPath(name).stem) for name in names]
+    if len({len(parts) for parts in split}) != 1:
+        return False
+    changing = [place for place, values in enumerate(zip(*split, strict=True)) if len(set(values)) > 1]
+    if len(changing) != 1 or changing[0] % 2 == 0:
+        return False
+    numbers = [parts[changing[0]] for parts in split]
+    if max(map(len, numbers)) > 18:
+        return False
+    values = sorted(map(int, numbers))
+    return values[-1] - values[0] < 2 * len(values) + 10
 
-    Raises DataError, with an example, where a value is negative, a fraction or not a number.
+
+def whole_labels(labels: NDArray[Any], name: str) -> NDArray[Any]:
+    """Labels of any dtype as unsigned integers of the same shape; −1 becomes `not_annotated`.
+
+    int8 and int16 become uint16, wider integers and real numbers uint32, or uint64 where that is too small.
+    Raises DataError, with an example, where a value is a fraction, not a number, or below −1.
     """
     if labels.dtype.kind == "u":
         return labels
@@ -75,17 +95,42 @@ def whole_labels(labels: NDArray[Any], name: str) -> NDArray[Any]:
                 f"{name} has the label value {float(wrong[0]):g}, but labels are whole numbers (0 is background). "
                 "If it is a probability map, threshold it; else save it as integers."
             )
-    if labels.size and labels.min() < 0:
+    low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
+    if low < -1:
         raise DataError(
-            f"{name} has the label value {int(labels.min())}, but labels are 0 (background) or more. "
-            "Replace negative values by 0, or by a class of their own."
+            f"{name} has the label value {int(low)}, but labels are 0 (background) or more, or −1 (not annotated). "
+            "Replace other negative values by 0, or by a class of their own."
         )
-    return labels.astype(np.uint64)
+    narrow = labels.dtype.kind == "i" and labels.dtype.itemsize <= 2
+    dtype = np.dtype(np.uint16) if narrow else np.dtype(np.uint64 if high >= 2**32 - 1 else np.uint32)
+    whole = labels.astype(dtype if low >= 0 else np.int64)
+    return whole if low >= 0 else np.where(whole < 0, not_annotated(dtype), whole).astype(dtype)
 
 
-def count_values(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def not_annotated(dtype: np.dtype[Any]) -> int:
+    """The label value that stands for −1 in labels of this unsigned dtype: its largest, but below 2**53."""
+    return min(int(np.iinfo(dtype).max), 2**53 - 1)
+
+
+def colour_labels(samples: NDArray[Any]) -> NDArray[np.uint32]:
+    """Labels from a mask painted in colours: black is 0, another grey its grey value, a colour COLOUR + its RGB code.
+
+    samples: uint8 (3, …), red, green, blue. Returns the shape without its first dimension.
+    """
+    red, green, blue = samples.astype(np.uint32)
+    code = (red << 16) | (green << 8) | blue
+    return np.where((red == green) & (green == blue), red, code | COLOUR).astype(np.uint32)
+
+
+def colour_code(value: int) -> str:
+    """The colour (#rrggbb) that a label value of `colour_labels` stands for; empty for an ordinary value."""
+    return f"#{value - COLOUR:06x}" if COLOUR <= value < 2 * COLOUR else ""
+
+
+def count_values(labels: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The different values of unsigned labels, ascending, and how many voxels have each."""
-    if labels.dtype.itemsize <= 2:
+    largest = int(labels.max(initial=0))
+    if largest < _COUNTABLE:
         counts = np.bincount(labels.ravel())
         values = np.flatnonzero(counts)
         return values.astype(np.uint64), counts[values]
@@ -107,24 +152,21 @@ def pieces_per_value(plane_yx: NDArray[Any], at_most: int = 64) -> dict[int, int
     return {int(values[i]): int(ndimage.label(dense[boxes[i]] == i, square)[1]) for i in chosen}
 
 
-def guess_label_kind(
-    different: int, pieces: Sequence[Mapping[int, int]]
-) -> tuple[Literal["classes", "instances"], str]:
+def guess_label_kind(different: int, *, seen: int, compact: int) -> tuple[Literal["classes", "instances"], str]:
     """Whether labels are classes or instances, and why, in words.
 
     different: how many different values there are, background not counted.
-    pieces: for some planes, in how many pieces each value lies there.
+    seen: how often a value was met in the planes looked at; compact: how often it lay there in one piece.
     An object is one piece in nearly every plane, and there are many; a class lies in many pieces, and there are few.
     """
-    seen = [count for plane in pieces for count in plane.values()]
-    compact = sum(count == 1 for count in seen) / len(seen) if seen else 0.0
-    facts = f"{different} different values, {compact:.0%} of them in one piece in a plane"
+    share = compact / seen if seen else 0.0
+    facts = f"{different} different values, {share:.0%} of them in one piece in a plane"
     if different > MAX_CLASSES:
         return "instances", f"{different:,} different values are too many for classes"
     if different <= _SURELY_CLASSES:
         return "classes", f"only {different} different value{'s' * (different != 1)}"
     needed = 0.8 if different <= _FEW else 0.5
-    return ("instances", f"{facts}: separate objects") if compact >= needed else ("classes", f"{facts}: spread out")
+    return ("instances", f"{facts}: separate objects") if share >= needed else ("classes", f"{facts}: spread out")
 
 
 def _files(count: int, kind: str) -> str:

@@ -1,24 +1,28 @@
-"""From files to volumes: which files stack up, which labels belong to which image, and everything wrong with that.
+"""From files to volumes: which files stack up, what their axes are, and everything wrong with that.
 
 Only headers are read here.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seglib.data import checks
-from seglib.data.readers import ImageFile, SourceFile, open_image
-from seglib.data.readers.sources import natural_order
+from seglib.data.pairing import Item
+from seglib.data.readers import SourceFile, open_image
+from seglib.data.readers.axes import OrientedFile, orient
+from seglib.data.stacks import Stack
 from seglib.data.volumes import VoxelSize
 from seglib.errors import DataError
 
 MAX_NAME = 200
 _MAX_VOXEL_NM = 1e9
+_MAX_PROBLEMS = 50
+
+Layout = Literal["auto", "sections", "volumes"]
+LabelChoice = Literal["auto", "classes", "instances"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,97 +30,91 @@ class ImportRequest:
     """What a person asks to import.
 
     name: of the data set, 1–200 characters.
-    images, labels: files; put in natural order of their names. No labels is allowed.
-    voxel_size_nm: (z, y, x) in nanometres.
+    items: the volumes to be, by their files.
+    layout: sections makes one volume of the images of each group, volumes one of each item; auto decides by names,
+        sizes and numbers of planes.
+    voxel_size_nm: (z, y, x) in nanometres; None takes what the files say.
+    axes, label_axes: a letter for each stored dimension (C, Z, Y, X, T); empty takes what the files say.
+    member, label_member: which array inside files that hold several; empty takes the first likely one.
     label_kind: whether label values are classes or instances (one id an object); auto guesses.
-    layout: sections makes one volume of all files, volumes one of each; auto decides by size and number of planes.
-    class_names: label value -> name, for classes.
+    class_names: label value -> name, for classes. ignore: label values that mean "not annotated".
+    channel_names: one for each channel, where the files do not say.
     """
 
     name: str
-    images: tuple[SourceFile, ...]
-    labels: tuple[SourceFile, ...] = ()
-    voxel_size_nm: VoxelSize
-    label_kind: Literal["classes", "instances", "auto"] = "auto"
-    layout: Literal["auto", "sections", "volumes"] = "auto"
+    items: tuple[Item, ...]
+    layout: Layout = "auto"
+    voxel_size_nm: VoxelSize | None = None
+    axes: str = ""
+    label_axes: str = ""
+    member: str = ""
+    label_member: str = ""
+    label_kind: LabelChoice = "auto"
     class_names: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Files whose planes follow one another along z, read as one array. All have the same rows and columns."""
-
-    files: tuple[ImageFile, ...]
-
-    @property
-    def shape_czyx(self) -> tuple[int, int, int, int]:
-        c, _, y, x = self.files[0].shape_czyx
-        return c, sum(file.shape_czyx[1] for file in self.files), y, x
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.files[0].dtype
-
-    def read_planes(self, z0: int, z1: int) -> NDArray[Any]:
-        """Planes z0 … z1 − 1 as (C, z1 − z0, Y, X). Raises DataError where a file is damaged."""
-        parts, start = [], 0
-        for file in self.files:
-            planes = file.shape_czyx[1]
-            low, high = max(z0 - start, 0), min(z1 - start, planes)
-            if low < high:
-                parts.append(file.read_planes(low, high))
-            start += planes
-        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+    ignore: tuple[int, ...] = ()
+    channel_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PlannedVolume:
-    """A volume to be. shape_czyx and dtype are the image's; labels is None without any."""
+    """A volume to be. labels is None without any. voxel_size_nm: (z, y, x)."""
 
     name: str
+    group: str
     image: Stack
     labels: Stack | None
-
-    @property
-    def shape_czyx(self) -> tuple[int, int, int, int]:
-        return self.image.shape_czyx
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.image.dtype
+    voxel_size_nm: VoxelSize
+    channel_names: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[SourceFile, ...]:
         """Every file of the volume, images first."""
-        stacks = [self.image] if self.labels is None else [self.image, self.labels]
-        return tuple(file.source for stack in stacks for file in stack.files)
+        return self.image.sources + (self.labels.sources if self.labels else ())
 
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What an import would make. Where `problems` is not empty it would be refused, and volumes may be missing."""
+    """What an import would make. Where `problems` is not empty it would be refused, and volumes may be missing.
+
+    layout: `sections` or `volumes`, as asked for or as found out.
+    """
 
     volumes: tuple[PlannedVolume, ...]
+    layout: Layout
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def plan_import(request: ImportRequest) -> ImportPlan:
     """Opens the headers of all files and says what they would become, and every problem, file by file."""
-    problems = _request_problems(request)
-    images = _open_all(request.images, problems)
-    labels = _open_all(request.labels, problems)
-    notes = [note for file in (*images, *labels) for note in file.notes]
-    if len(images) < len(request.images) or len(labels) < len(request.labels):
-        if request.labels and len(request.images) != len(request.labels):
-            notes.append(f"{len(request.images)} image and {len(request.labels)} label files were given.")
-        return ImportPlan((), tuple(problems), tuple(notes))
-    problems += [problem for file in labels for problem in _label_file_problems(file)]
-    stacks = _stacks(request, images, problems, notes)
-    partners = _partners(stacks, labels, problems) if labels else [None] * len(stacks)
-    names = _volume_names(request, stacks)
-    volumes = tuple(PlannedVolume(*parts) for parts in zip(names, stacks, partners, strict=True))
-    return ImportPlan(volumes, tuple(problems), tuple(notes))
+    problems = request_problems(request)
+    notes: list[str] = []
+    opened = [_open_item(item, request, problems, notes) for item in request.items]
+    items = [item for item in opened if item is not None]
+    sections = len(items) == len(opened) and _as_sections(request, items, notes)
+    if sections:
+        items = _merge_groups(request, items)
+    volumes = [volume for item in items if (volume := _planned(item, request, problems, notes))]
+    if len(problems) > _MAX_PROBLEMS:
+        problems = [*problems[:_MAX_PROBLEMS], f"… and {len(problems) - _MAX_PROBLEMS:,} more problems."]
+    layout: Layout = "sections" if sections else "volumes"
+    return ImportPlan(tuple(volumes), layout, tuple(problems), tuple(dict.fromkeys(notes)))
+
+
+def request_problems(request: ImportRequest) -> list[str]:
+    """What is wrong with a request apart from its files."""
+    problems = []
+    try:
+        clean_name(request.name)
+    except DataError as error:
+        problems.append(str(error))
+    size = request.voxel_size_nm
+    if size is not None and not all(0 < side <= _MAX_VOXEL_NM for side in size):  # NaN fails both
+        sizes = ", ".join(f"{side:g}" for side in size)
+        problems.append(f"The voxel size is ({sizes}) nm; give three numbers above 0, for z, y and x.")
+    if not request.items:
+        problems.append("There is no image to import. Choose at least one image file.")
+    return problems
 
 
 def clean_name(text: str) -> str:
@@ -130,108 +128,168 @@ def clean_name(text: str) -> str:
     return name
 
 
-def _request_problems(request: ImportRequest) -> list[str]:
-    problems = []
+@dataclass(frozen=True)
+class _OpenedItem:
+    item: Item
+    images: tuple[OrientedFile, ...]
+    labels: tuple[OrientedFile, ...]
+
+
+def _open_item(item: Item, request: ImportRequest, problems: list[str], notes: list[str]) -> _OpenedItem | None:
+    before = len(problems)
+    images = [_open(source, request.member, request.axes, problems) for source in item.images]
+    labels = [_open(source, request.label_member, request.label_axes, problems) for source in item.labels]
+    for label in labels:
+        if label is not None:
+            problems += _label_file_problems(label)
+    if not images:
+        problems.append(f"{item.name} has no image file.")
+    if len(problems) > before:
+        return None
+    found = _OpenedItem(item, tuple(f for f in images if f), tuple(f for f in labels if f))
+    notes += [note for file in (*found.images, *found.labels) for note in file.file.notes]
+    return found
+
+
+def _open(source: SourceFile, member: str, axes: str, problems: list[str]) -> OrientedFile | None:
     try:
-        clean_name(request.name)
+        return orient(open_image(replace(source, member=source.member or member)), axes)
     except DataError as error:
         problems.append(str(error))
-    if not all(0 < side <= _MAX_VOXEL_NM for side in request.voxel_size_nm):  # NaN fails both
-        sizes = ", ".join(f"{side:g}" for side in request.voxel_size_nm)
-        problems.append(f"The voxel size is ({sizes}) nm; give three numbers above 0, for z, y and x.")
-    if not request.images:
-        problems.append("There is no image to import. Choose at least one image file.")
-    return problems
+        return None
 
 
-def _open_all(sources: Sequence[SourceFile], problems: list[str]) -> list[ImageFile]:
-    files = []
-    for source in natural_order(sources):
-        try:
-            files.append(open_image(source))
-        except DataError as error:
-            problems.append(str(error))
-    return files
-
-
-def _label_file_problems(file: ImageFile) -> list[str]:
+def _label_file_problems(file: OrientedFile) -> list[str]:
     name, channels = file.source.name, file.shape_czyx[0]
     problems = []
-    if file.lossy:
+    if file.file.lossy:
         problems.append(f"{name} is compressed like a photo, which changes label values. Save labels as PNG or TIFF.")
-    if channels != 1:
-        problems.append(f"{name} has {channels} channels, but labels have one. Save it with one number a pixel.")
+    if channels not in (1, 3) or (channels == 3 and file.dtype != np.uint8):
+        problems.append(
+            f"{name} has {channels} channels, but labels have one number a pixel, or an 8-bit colour. Save it so, or "
+            "change the axis order of the labels."
+        )
     return problems
 
 
-def _stacks(request: ImportRequest, images: Sequence[ImageFile], problems: list[str], notes: list[str]) -> list[Stack]:
-    flat = all(file.shape_czyx[1] == 1 for file in images)
-    sizes = {file.shape_czyx[2:] for file in images}
-    one = request.layout == "sections" or (request.layout == "auto" and flat and len(sizes) == 1 and len(images) > 1)
-    if not one:
-        if request.layout == "auto" and flat and len(sizes) > 1:
-            notes.append("The images differ in size, so each becomes a 2D volume of its own.")
-        return [Stack((file,)) for file in images]
-    if not images:
-        return []
-    first = images[0]
-    for file in images[1:]:
-        if (file.shape_czyx[0], file.shape_czyx[2:], file.dtype) != (
-            first.shape_czyx[0],
-            first.shape_czyx[2:],
-            first.dtype,
-        ):
+def _as_sections(request: ImportRequest, items: Sequence[_OpenedItem], notes: list[str]) -> bool:
+    """Whether the images of a group are the sections of one volume."""
+    if request.layout != "auto":
+        return request.layout == "sections"
+    if len(items) < 2 or any(len(item.images) > 1 for item in items):
+        return False
+    if not all(item.images[0].shape_czyx[1] == 1 for item in items):
+        return False
+    sizes = {item.images[0].shape_czyx[2:] for item in items}
+    if len(sizes) > 1:
+        notes.append("The images differ in size, so each becomes a 2D volume of its own.")
+        return False
+    (size,) = sizes
+    # A stack has fewer sections than a few times its width; a folder of small unrelated pictures may have any number.
+    series = checks.is_series([item.images[0].source.name for item in items])
+    if not series or len(items) > 4 * max(size):
+        notes.append("The images were taken as separate 2D images, not as sections of one volume.")
+        return False
+    return True
+
+
+def _merge_groups(request: ImportRequest, items: Sequence[_OpenedItem]) -> list[_OpenedItem]:
+    groups: dict[str, list[_OpenedItem]] = {}
+    for item in items:
+        groups.setdefault(item.item.group, []).append(item)
+    merged = []
+    for group, members in groups.items():
+        images = tuple(file for member in members for file in member.images)
+        labels = tuple(file for member in members for file in member.labels)
+        name = request.name.strip() if len(groups) == 1 else group or request.name.strip()
+        merged.append(_OpenedItem(replace(members[0].item, name=name, group=group), images, labels))
+    return merged
+
+
+def _planned(item: _OpenedItem, request: ImportRequest, problems: list[str], notes: list[str]) -> PlannedVolume | None:
+    before = len(problems)
+    problems += _unlike(item.images, channels=item.item.files_are == "channels")
+    problems += _label_problems(item)
+    if len(problems) > before:
+        return None
+    name = request.name.strip() if len(request.items) == 1 else item.item.name
+    image = Stack(item.images, "c" if item.item.files_are == "channels" else "z")
+    voxel_size = request.voxel_size_nm or _voxel_size(item.images[0], notes)
+    return PlannedVolume(
+        name=name[:MAX_NAME],
+        group=item.item.group or name[:MAX_NAME],
+        image=image,
+        labels=Stack(item.labels) if item.labels else None,
+        voxel_size_nm=voxel_size,
+        channel_names=_channel_names(item, request, image.shape_czyx[0]),
+    )
+
+
+def _channel_names(item: _OpenedItem, request: ImportRequest, channels: int) -> tuple[str, ...]:
+    for names in (request.channel_names, item.images[0].file.channel_names):
+        if len(names) == channels:
+            return tuple(name[:MAX_NAME] for name in names)
+    return ()
+
+
+def _voxel_size(file: OrientedFile, notes: list[str]) -> VoxelSize:
+    z, y, x = (size if size and 0 < size <= _MAX_VOXEL_NM else None for size in file.file.voxel_size_nm)
+    if y is None and x is None:
+        notes.append("The files do not say how large a voxel is: 1 nm was taken. Set it to see true proportions.")
+        return (z or 1.0, 1.0, 1.0)
+    y, x = y or x or 1.0, x or y or 1.0
+    if z is None and file.shape_czyx[1] > 1:
+        notes.append(f"The files say how large a pixel is ({x:g} nm) but not how far planes are apart: {x:g} nm too.")
+    return (z or x, y, x)
+
+
+def _unlike(files: Sequence[OrientedFile], *, channels: bool) -> list[str]:
+    first = files[0]
+    problems = []
+    for file in files[1:]:
+        here, there = _alike(file, channels), _alike(first, channels)
+        if here != there:
+            what = "channels of one volume" if channels else "sections of one volume"
             problems.append(
                 f"{file.source.name} is {_section_text(file)} but {first.source.name} is {_section_text(first)}: "
-                "sections of one volume must be alike. Convert it, leave it out, or import each file as a volume."
+                f"{what} must be alike. Convert it, leave it out, or import each file as a volume."
             )
-    return [Stack(tuple(images))]
+    return problems
 
 
-def _section_text(file: ImageFile) -> str:
+def _alike(file: OrientedFile, channels: bool) -> tuple[Any, ...]:
+    c, z, y, x = file.shape_czyx
+    return (z, y, x, file.dtype) if channels else (c, y, x, file.dtype)
+
+
+def _section_text(file: OrientedFile) -> str:
     channels, _, rows, columns = file.shape_czyx
     return f"{rows} × {columns} {file.dtype}" + (f" with {channels} channels" if channels > 1 else "")
 
 
-def _partners(stacks: Sequence[Stack], labels: Sequence[ImageFile], problems: list[str]) -> list[Stack | None]:
-    """The labels of each stack, None where there is a problem."""
-    images = [file for stack in stacks for file in stack.files]
-    image_names = [file.source.name for file in images]
-    label_names = [file.source.name for file in labels]
-    if len(images) == len(labels):
-        if numbers := checks.number_problem(image_names, label_names):
-            problems.append(numbers)
-        pairs = list(zip(images, labels, strict=True))
-        problems += [problem for image, label in pairs if (problem := _pair_problem(image, label))]
-        partners: list[Stack | None] = []
-        remaining = iter(labels)
-        for stack in stacks:
-            partners.append(Stack(tuple(next(remaining) for _ in stack.files)))
-        return partners
-    if len(stacks) != 1 or stacks[0].shape_czyx[1] != sum(file.shape_czyx[1] for file in labels):
-        problems.append(checks.count_problem(image_names, label_names))
-        return [None] * len(stacks)
-    # One image of many planes with a label file a plane, or the other way round.
-    for label in labels:
-        shape = (label.shape_czyx[1], *stacks[0].shape_czyx[2:])
-        if problem := checks.shape_problem(image_names[0], shape, label.source.name, label.shape_czyx[1:]):
-            problems.append(problem)
-    return [Stack(tuple(labels))]
+def _label_problems(item: _OpenedItem) -> list[str]:
+    """What is wrong with the labels of an item; pairs are compared file by file where there is one for each."""
+    if not item.labels:
+        return []
+    if len(item.labels) == len(item.images) and item.item.files_are == "sections":
+        pairs = list(zip(item.images, item.labels, strict=True))
+        found = [_pair_problem(image, label) for image, label in pairs]
+        if numbers := checks.number_problem([i.source.name for i, _ in pairs], [la.source.name for _, la in pairs]):
+            found.append(numbers)
+        return [problem for problem in found if problem]
+    stack = Stack(item.images, "c" if item.item.files_are == "channels" else "z")
+    _, depth, rows, columns = stack.shape_czyx
+    planes = sum(label.shape_czyx[1] for label in item.labels)
+    image_names = [file.source.name for file in item.images]
+    if planes != depth and len(item.labels) > 1:
+        return [checks.count_problem(image_names, [label.source.name for label in item.labels])]
+    problems = []
+    for label in item.labels:
+        shape_zyx = label.shape_czyx[1:]
+        expected = (depth if len(item.labels) == 1 else shape_zyx[0], rows, columns)
+        problems.append(checks.shape_problem(image_names[0], expected, label.source.name, shape_zyx))
+    return [problem for problem in problems if problem]
 
 
-def _pair_problem(image: ImageFile, label: ImageFile) -> str | None:
+def _pair_problem(image: OrientedFile, label: OrientedFile) -> str | None:
     return checks.shape_problem(image.source.name, image.shape_czyx[1:], label.source.name, label.shape_czyx[1:])
-
-
-def _volume_names(request: ImportRequest, stacks: Sequence[Stack]) -> list[str]:
-    """The data set's name for its only volume, else the files' names, made different by a number where needed."""
-    if len(stacks) == 1:
-        return [request.name.strip()]
-    names: list[str] = []
-    for stack in stacks:
-        stem = PurePosixPath(stack.files[0].source.name).stem[:MAX_NAME]
-        name, number = stem, 2
-        while name in names:
-            name, number = f"{stem} ({number})", number + 1
-        names.append(name)
-    return names

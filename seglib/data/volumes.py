@@ -2,17 +2,18 @@
 
 One folder holds one image and its labels:
 
-    <path>/0                 image, (C, Z, Y, X)
-    <path>/labels/<layer>/0  labels, (Z, Y, X), unsigned integers, 0 is background
+    <path>/0, 1, …                 image, (C, Z, Y, X), in full and at ever coarser resolution
+    <path>/labels/<layer>/0, 1, …  labels, (Z, Y, X), unsigned integers, 0 is background
 
 Chunks are four planes deep and 512 voxels wide, so that a plane along z touches few chunks and one along
-y or x does not touch all of them.
+y or x does not touch all of them; very large planes are chunked one by one, which bounds the memory of writing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import zarr
@@ -21,8 +22,12 @@ from zarr.codecs import BloscCodec
 
 from seglib.errors import DataError
 
+if TYPE_CHECKING:
+    from seglib.data.pyramids import Level
+
 VoxelSize = tuple[float, float, float]
 CHUNK_ZYX = (4, 512, 512)
+LARGE_PLANE_BYTES = 32 << 20
 TRUTH = "labels"
 
 
@@ -43,7 +48,8 @@ class Volume:
     image: (C, Z, Y, X), any real dtype; 2D data have Z = 1.
     labels: (Z, Y, X) unsigned integers, 0 is background; None where there are none.
     voxel_size_nm: (z, y, x) in nanometres.
-    contrast: grey values shown as black and as white.
+    contrast: grey values shown as black and as white; windows: the same for each channel, where they differ.
+    channel_names: one for each channel, or none.
     group: volumes of one group must not be split between training and validation.
     """
 
@@ -53,6 +59,8 @@ class Volume:
     voxel_size_nm: VoxelSize = (1.0, 1.0, 1.0)
     contrast: tuple[float, float] = (0.0, 255.0)
     group: str = ""
+    windows: tuple[tuple[float, float], ...] = ()
+    channel_names: tuple[str, ...] = ()
 
     @property
     def shape_zyx(self) -> tuple[int, int, int]:
@@ -74,15 +82,44 @@ def create_volume(
 ) -> zarr.Array:
     """Makes an empty OME-Zarr volume and returns its image array (C, Z, Y, X), to be filled slab by slab."""
     group = zarr.create_group(store=str(path), zarr_format=3, overwrite=False)
-    array = _create_array(group, "0", shape_czyx, dtype)
+    describe_image(group, name=name, scales=[(1.0, *voxel_size_nm)])
+    return create_array(group, "0", shape_czyx, dtype)
+
+
+def describe_image(
+    group: zarr.Group,
+    *,
+    name: str,
+    scales: Sequence[tuple[float, ...]],
+    windows: Sequence[tuple[float, float]] = (),
+    channel_names: Sequence[str] = (),
+) -> None:
+    """Writes the OME metadata of an image. scales: voxel size (c, z, y, x) of each level, in nm, with 1 for c.
+
+    windows: grey values shown as black and as white, of each channel. channel_names: as many, or none.
+    """
     axes = [{"name": "c", "type": "channel"}, *_SPACE_AXES]
     described: dict[str, Any] = {
         "version": "0.5",
-        "multiscales": [_multiscale(name, axes, (1.0, *voxel_size_nm))],
-        "omero": {"channels": []},
+        "multiscales": [_multiscale(name, axes, scales)],
+        "omero": {"channels": _channels(windows, channel_names)},
     }
-    group.attrs["ome"] = described
-    return array
+    group.attrs.update({"ome": described})
+
+
+def describe_labels(group: zarr.Group, *, name: str, scales: Sequence[tuple[float, ...]]) -> None:
+    """Writes the OME metadata of a label layer. scales: voxel size (z, y, x) of each level, in nm."""
+    described: dict[str, Any] = {
+        "version": "0.5",
+        "multiscales": [_multiscale(name, _SPACE_AXES, scales)],
+        "image-label": {"source": {"image": "../../"}},
+    }
+    group.attrs.update({"ome": described})
+
+
+def scales_of(levels: Sequence["Level"], voxel_size_nm: VoxelSize) -> list[tuple[float, ...]]:
+    """Voxel sizes (z, y, x) in nm of each level of a pyramid."""
+    return [tuple(size * f for size, f in zip(voxel_size_nm, level.factors, strict=True)) for level in levels]
 
 
 def create_labels(
@@ -97,27 +134,24 @@ def create_labels(
 
     A layer of the same name is replaced.
     """
+    group = label_group(path, layer)
+    describe_labels(group, name=layer, scales=[voxel_size_nm])
+    return create_array(group, "0", shape_zyx, dtype)
+
+
+def label_group(path: str | PathLike[str], layer: str) -> zarr.Group:
+    """An empty group for a label layer of the volume at `path`; one of the same name is replaced."""
     root = zarr.open_group(store=str(path), mode="a", zarr_format=3)
     labels = root.require_group("labels")
     named = {*_ome(labels).get("labels", []), layer}
     labels.attrs["ome"] = {"version": "0.5", "labels": sorted(named)}
-    group = labels.create_group(layer, overwrite=True)
-    described: dict[str, Any] = {
-        "version": "0.5",
-        "multiscales": [_multiscale(layer, _SPACE_AXES, voxel_size_nm)],
-        "image-label": {"source": {"image": "../../"}},
-    }
-    group.attrs["ome"] = described
-    return _create_array(group, "0", shape_zyx, dtype)
+    return labels.create_group(layer, overwrite=True)
 
 
 def set_contrast(path: str | PathLike[str], contrast: tuple[float, float]) -> None:
     """Records which grey values are shown as black and as white (OME `omero` window, all channels)."""
     group = zarr.open_group(store=str(path), mode="r+")
-    low, high = contrast
-    window = {"window": {"start": low, "end": high, "min": low, "max": high}, "active": True, "color": "FFFFFF"}
-    channels = [window] * int(_array(group, "0").shape[0])
-    described = _ome(group) | {"omero": {"channels": channels}}
+    described = _ome(group) | {"omero": {"channels": _channels([contrast] * int(_array(group, "0").shape[0]), ())}}
     group.attrs["ome"] = described
 
 
@@ -134,15 +168,17 @@ def open_volume(path: str | PathLike[str], *, layer: str = TRUTH, group: str = "
     multiscale = ome["multiscales"][0]
     scale = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
     channels = ome["omero"]["channels"]
-    window = channels[0]["window"] if channels else {"start": 0.0, "end": 255.0}
+    windows = tuple((float(c["window"]["start"]), float(c["window"]["end"])) for c in channels)
     has_labels = f"labels/{layer}/0" in root
     return Volume(
         name=multiscale["name"],
         image=_array(root, "0"),
         labels=_array(root, f"labels/{layer}/0") if has_labels else None,
         voxel_size_nm=(float(scale[-3]), float(scale[-2]), float(scale[-1])),
-        contrast=(float(window["start"]), float(window["end"])),
+        contrast=windows[0] if windows else (0.0, 255.0),
         group=group,
+        windows=windows,
+        channel_names=tuple(str(c["label"]) for c in channels if "label" in c),
     )
 
 
@@ -170,6 +206,26 @@ def contrast_of(image: NDArray[Any], share: float = 0.2) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
+def chunk_planes(shape_zyx: tuple[int, int, int], dtype: DTypeLike) -> int:
+    """How many planes a chunk of such a layer is deep."""
+    plane_bytes = shape_zyx[1] * shape_zyx[2] * np.dtype(dtype).itemsize
+    return 1 if plane_bytes > LARGE_PLANE_BYTES else min(CHUNK_ZYX[0], shape_zyx[0])
+
+
+def create_array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> zarr.Array:
+    """An empty array (C, Z, Y, X) or (Z, Y, X) in a group, compressed, chunked for looking at planes."""
+    z, y, x = shape[-3:]
+    spatial = (chunk_planes((z, y, x), dtype), min(CHUNK_ZYX[1], y), min(CHUNK_ZYX[2], x))
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=np.dtype(dtype),
+        chunks=(1,) * (len(shape) - 3) + spatial,
+        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+        dimension_names=["c", "z", "y", "x"][-len(shape) :],
+    )
+
+
 _SPACE_AXES: list[dict[str, str]] = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
 
 
@@ -179,21 +235,20 @@ def _ome(group: zarr.Group) -> dict[str, Any]:
     return dict(attributes)
 
 
-def _multiscale(name: str, axes: list[dict[str, str]], scale: tuple[float, ...]) -> dict[str, Any]:
-    transform = {"type": "scale", "scale": list(scale)}
-    return {"name": name, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [transform]}]}
+def _multiscale(name: str, axes: list[dict[str, str]], scales: Sequence[tuple[float, ...]]) -> dict[str, Any]:
+    datasets = [
+        {"path": str(index), "coordinateTransformations": [{"type": "scale", "scale": list(scale)}]}
+        for index, scale in enumerate(scales)
+    ]
+    return {"name": name, "axes": axes, "datasets": datasets}
 
 
-def _create_array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> zarr.Array:
-    spatial = tuple(min(chunk, side) for chunk, side in zip(CHUNK_ZYX, shape[-3:], strict=True))
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=np.dtype(dtype),
-        chunks=(1,) * (len(shape) - 3) + spatial,
-        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
-        dimension_names=["c", "z", "y", "x"][-len(shape) :],
-    )
+def _channels(windows: Sequence[tuple[float, float]], names: Sequence[str]) -> list[dict[str, Any]]:
+    labels = [{"label": name} for name in names] if len(names) == len(windows) else [{}] * len(windows)
+    return [
+        {"window": {"start": low, "end": high, "min": low, "max": high}, "active": True, "color": "FFFFFF", **label}
+        for (low, high), label in zip(windows, labels, strict=True)
+    ]
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array:

@@ -1,95 +1,79 @@
-"""An import in a thread of its own, so that a page that is drawn anew, or closed, does not cut it off."""
+"""Work of an import in a thread of its own, so that a page that is drawn anew, or closed, does not cut it off."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from seglib.errors import DataError, SeglibError
-from seglib.ingest import ImportCancelled, ImportRequest, already_imported, import_dataset, plan_import
-from seglib.store import Store
-from seglib.workspace import Workspace
+from seglib.errors import SeglibError
+from seglib.ingest import ImportCancelled
 
 logger = logging.getLogger(__name__)
-Collect = Callable[[Path], ImportRequest]
+Result = TypeVar("Result")
+Progress = Callable[[int, int, str], None]
+Cancelled = Callable[[], bool]
+Work = Callable[[Progress, Cancelled], Result]
 
 
 @dataclass(frozen=True)
-class ImportState:
-    """How far an import is.
+class WorkState(Generic[Result]):
+    """How far the work is.
 
-    done, total: planes; text: what is being done now.
-    dataset: id of the finished data set. error: why there is none. notes: what a person should know about it.
+    done, total: planes, or 0 where that is not known; text: what is being done now.
+    result: what it gave. error: why there is none.
     """
 
     done: int = 0
     total: int = 0
-    text: str = "Looking at the files"
-    dataset: int | None = None
+    text: str = "Starting"
+    result: Result | None = None
     error: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def is_over(self) -> bool:
-        return self.dataset is not None or bool(self.error)
+        return self.result is not None or bool(self.error)
 
 
-class BackgroundImport:
-    """One import under way. `state` may be read at any time; `cancel` leaves nothing behind.
+class BackgroundWork(Generic[Result]):
+    """One piece of work under way. `state` may be read at any time; `cancel` leaves nothing behind.
 
-    collect: gathers the files into an existing scratch folder and says what they mean; may raise DataError.
+    work: called with (progress, cancelled); gives a result that is not None; may raise SeglibError.
     """
 
-    def __init__(self, workspace: Workspace, store: Store, collect: Collect) -> None:
-        self._workspace = workspace
-        self._store = store
-        self._collect = collect
+    def __init__(self, work: Work[Result]) -> None:
+        self._work = work
         self._cancelled = threading.Event()
-        self.state = ImportState()
+        self._began = time.monotonic()
+        self.state: WorkState[Result] = WorkState()
         self._thread = threading.Thread(target=self._run, name="seglib-import", daemon=True)
         self._thread.start()
 
+    @property
+    def seconds(self) -> float:
+        """How long it has been under way."""
+        return time.monotonic() - self._began
+
     def cancel(self) -> None:
-        """Ends the import after the planes at hand."""
+        """Ends the work at the next chance."""
         self._cancelled.set()
 
-    def wait(self, timeout_s: float) -> ImportState:
-        """The state once the import is over, or after the time given."""
+    def wait(self, timeout_s: float) -> WorkState[Result]:
+        """The state once the work is over, or after the time given."""
         self._thread.join(timeout_s)
         return self.state
 
     def _run(self) -> None:
         try:
-            with self._workspace.scratch() as scratch:
-                dataset, notes = self._import(self._collect(scratch))
-            self.state = ImportState(dataset=dataset, notes=notes)
+            self.state = WorkState(result=self._work(self._progress, self._cancelled.is_set))
         except ImportCancelled:
-            self.state = ImportState(error="The import was cancelled; nothing of it was kept.")
+            self.state = WorkState(error="Cancelled; nothing was kept.")
         except SeglibError as error:
-            self.state = ImportState(error=str(error))
+            self.state = WorkState(error=str(error))
         except Exception as error:  # a bug must not leave the page waiting for ever
             logger.exception("An import failed")
-            self.state = ImportState(error=f"An unexpected error ended the import: {error!r}. Nothing of it was kept.")
+            self.state = WorkState(error=f"An unexpected error ended the import: {error!r}. Nothing of it was kept.")
 
-    def _import(self, request: ImportRequest) -> tuple[int, tuple[str, ...]]:
-        plan = plan_import(request)
-        if plan.problems:
-            raise DataError("\n".join(plan.problems))
-        twin = already_imported(self._store, plan)
-        notes: list[str] = []
-
-        def progress(done: int, total: int, text: str) -> None:
-            self.state = ImportState(done, total, text)
-
-        dataset = import_dataset(
-            self._workspace,
-            self._store,
-            request,
-            progress=progress,
-            cancelled=self._cancelled.is_set,
-            note=notes.append,
-        )
-        if twin:
-            notes.append(f"The same files were imported before, as {twin}.")
-        return dataset, tuple(notes)
+    def _progress(self, done: int, total: int, text: str) -> None:
+        self.state = WorkState(done, total, text)

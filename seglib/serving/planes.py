@@ -7,7 +7,6 @@ classes without asking again.
 Measured on a plane of 2048 × 1536: JPEG 5.5 ms, WebP 1700 ms, imagecodecs' grey PNG 5–15 ms, the PNG made here 3 ms.
 """
 
-import colorsys
 import re
 import struct
 import threading
@@ -23,8 +22,11 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from seglib.data.volumes import Array, open_labels, open_volume
+from seglib.config.labels import LabelScheme
+from seglib.data.palette import PALETTE, palette_entries
+from seglib.data.volumes import TRUTH, Array, open_labels, open_volume
 from seglib.errors import DataError
+from seglib.serving.classes import CLASSES, ClassesView, palette_of
 from seglib.workspace import Workspace
 
 JPEG, PNG = "image/jpeg", "image/png"
@@ -48,7 +50,8 @@ class Plane:
     """The name of one plane.
 
     kind: `volume`, `preview` or `prediction`; key: the volume's id, or the run's for the other two.
-    layer: `image` (channel 0), `image-<c>` (channel c), or a label layer's name.
+    layer: `image` (channel 0), `image-<c>` (channel c), a label layer's name, or `classes`: the labels of a volume as
+        its data set reads them (class ids, 255 where nothing was annotated).
     axis: `z`, `y` or `x`; index counts from 0 along it.
     version: changes whenever the data behind the name do; at most 64 letters, digits and `._-`.
     """
@@ -112,11 +115,12 @@ class Lru(Generic[Value]):
 
 @dataclass(frozen=True)
 class Source:
-    """An opened layer: ZYX through `prefix`, and its grey window, None for labels."""
+    """An opened layer: ZYX through `prefix`, its grey window (None for labels), and its colours if they are chosen."""
 
     array: Array
     prefix: tuple[int, ...]
     contrast: tuple[float, float] | None
+    palette: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,18 +132,22 @@ class PlaneCaches:
     encoded: Lru[bytes] = field(default_factory=lambda: Lru(ENCODED_BYTES, len))
 
 
-def render_plane(workspace: Workspace, plane: Plane, *, caches: PlaneCaches) -> tuple[bytes, str]:
+def render_plane(
+    workspace: Workspace, plane: Plane, *, caches: PlaneCaches, scheme_of: Callable[[int], LabelScheme]
+) -> tuple[bytes, str]:
     """The plane's encoded picture and its media type: grey JPEG of an image, palette PNG of labels.
 
     A z plane is (Y, X), a y plane (Z, X), an x plane (Z, Y), rows first.
+    scheme_of: how the labels of a volume id are read; asked for the layer `classes`.
     Raises DataError for names that cannot be, planes out of range, and data that are not (or no longer) there,
     and SeglibError for an id that is not one.
     """
     _check_words(plane)
     path = _folder(workspace, plane)
     # A deleted or replaced folder must never be served from memory, whatever version the address says.
-    identity = (plane.kind, plane.key, plane.version, *_stamp(path, plane))
-    source = caches.sources.get((identity, plane.layer), lambda: _open(path, plane))
+    scheme = scheme_of(plane.key) if (plane.kind, plane.layer) == ("volume", CLASSES) else None
+    identity = (plane.kind, plane.key, plane.version, *_stamp(path, plane), scheme)
+    source = caches.sources.get((identity, plane.layer), lambda: _open(path, plane, scheme))
     axis = "zyx".index(plane.axis)
     count = source.array.shape[len(source.prefix) + axis]
     if not 0 <= plane.index < count:
@@ -155,8 +163,10 @@ def encode_image(plane_yx: NDArray[Any], contrast: tuple[float, float]) -> bytes
     return bytes(imagecodecs.jpeg8_encode(_to_grey(plane_yx, *contrast), level=JPEG_QUALITY))
 
 
-def encode_labels(plane_yx: NDArray[Any]) -> bytes:
+def encode_labels(plane_yx: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> bytes:
     """Lossless palette PNG of a plane of unsigned integers; entry 0, the background, is transparent.
+
+    palette: uint8 (256, 3) in place of the usual colours.
 
     A PNG palette has 256 entries: a value v above 255 is shown as entry 1 + (v − 1) % 255.
     """
@@ -169,38 +179,12 @@ def encode_labels(plane_yx: NDArray[Any]) -> bytes:
     np.subtract(entries[1:], entries[:-1], out=rows[1:, 1:])
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-        (b"PLTE", PALETTE.tobytes()),
+        (b"PLTE", (PALETTE if palette is None else palette).tobytes()),
         (b"tRNS", b"\x00" + b"\xff" * 255),
         (b"IDAT", bytes(imagecodecs.zlibng_encode(rows.tobytes(), level=1))),
         (b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(name, body) for name, body in chunks)
-
-
-def palette_entries(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """The palette entry (0–255) of every label value: v up to 255, then 1 + (v − 1) % 255."""
-    if labels.dtype == np.uint8:
-        return labels
-    largest = int(labels.max())
-    if largest < 256:
-        return labels.astype(np.uint8)
-    if largest < 2**16:  # a table is six times faster than dividing
-        return _wrapped(np.arange(largest + 1))[labels.astype(np.uint16)]
-    return _wrapped(labels)
-
-
-def colour_of(value: int) -> str:
-    """The colour of a label value as the viewer draws it, `#rrggbb`."""
-    return "#" + PALETTE[palette_entry(value)].tobytes().hex()
-
-
-def palette_entry(value: int) -> int:
-    """The palette entry (0–255) of one label value."""
-    return (value - 1) % 255 + 1 if value else 0
-
-
-def _wrapped(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.where(values == 0, 0, (values - 1) % 255 + 1).astype(np.uint8)
 
 
 def _check_words(plane: Plane) -> None:
@@ -230,7 +214,9 @@ def _stamp(path: Path, plane: Plane) -> tuple[int, int]:
     return found.st_ino, found.st_mtime_ns
 
 
-def _open(path: Path, plane: Plane) -> Source:
+def _open(path: Path, plane: Plane, scheme: LabelScheme | None) -> Source:
+    if scheme is not None:
+        return Source(ClassesView(open_labels(path, TRUTH), scheme), (), None, palette_of(scheme))
     image = _IMAGE_LAYER.fullmatch(plane.layer)
     if image is None:
         return Source(open_labels(path, plane.layer), (), None)
@@ -243,7 +229,8 @@ def _open(path: Path, plane: Plane) -> Source:
     channel = int(image[1] or 0)
     if channel >= volume.channels:
         raise DataError(f"Channel {channel} was asked for of an image with {volume.channels} (counted from 0).")
-    return Source(volume.image, (channel,), volume.contrast)
+    window = volume.windows[channel] if channel < len(volume.windows) else volume.contrast
+    return Source(volume.image, (channel,), window)
 
 
 def _encode(source: Source, name: Hashable, index: int, caches: PlaneCaches) -> bytes:
@@ -254,7 +241,7 @@ def _encode(source: Source, name: Hashable, index: int, caches: PlaneCaches) -> 
     plane = slab.take(offset, axis=axis)
     step = -(-max(plane.shape) // LARGEST_SIDE)
     plane = np.ascontiguousarray(plane[::step, ::step])
-    return encode_labels(plane) if source.contrast is None else encode_image(plane, source.contrast)
+    return encode_labels(plane, source.palette) if source.contrast is None else encode_image(plane, source.contrast)
 
 
 def _slab_thickness(source: Source, axis: int) -> int:
@@ -292,22 +279,3 @@ def _stretch(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]
 
 def _png_chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def _palette() -> NDArray[np.uint8]:
-    """Okabe and Ito's seven colours, safe for colour-blind eyes; then hues a golden angle apart.
-
-    Their eighth, black, is left out: it cannot be seen on an electron micrograph.
-    """
-    first = "e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7"
-    colours = [(0, 0, 0)] + [(int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in first.split()]
-    for step in range(256 - len(colours)):
-        hue = (0.11 + step * 0.6180339887) % 1.0
-        lightness, saturation = (0.62, 0.45, 0.75)[step % 3], (0.75, 0.9)[step % 2]
-        red, green, blue = colorsys.hls_to_rgb(hue, lightness, saturation)
-        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
-    return np.array(colours, np.uint8)
-
-
-# uint8 (256, 3), red, green, blue of every palette entry; entry 0 is never seen.
-PALETTE = _palette()

@@ -15,9 +15,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seglib.config.labels import LabelScheme
 from seglib.errors import SeglibError
 from seglib.inference.export import exported_tiff
 from seglib.serving.planes import Plane, PlaneCaches, render_plane
+from seglib.store import Store
+from seglib.store.datasets import scheme_of_volume
 from seglib.workspace import Workspace
 
 EXTRA_HOSTS = "SEGLIB_ALLOWED_HOSTS"
@@ -26,16 +29,19 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
 FOR_EVER = "private, max-age=31536000, immutable"
 
 
-def plane_routes(workspace: Workspace) -> list[Route]:
+def plane_routes(workspace: Workspace, store: Store) -> list[Route]:
     """`GET /api/planes/{kind}/{key}/{layer}/{axis}/{index}?v=<version>`: one plane as JPEG or PNG.
 
     404 with `{"error": …}` where there is no such plane.
     """
     caches = PlaneCaches()
 
+    def scheme_of(volume_id: int) -> LabelScheme:
+        return scheme_of_volume(store, volume_id)
+
     def plane(request: Request) -> Response:
         name = Plane(**request.path_params, version=request.query_params.get("v", ""))
-        body, media_type = render_plane(workspace, name, caches=caches)
+        body, media_type = render_plane(workspace, name, caches=caches, scheme_of=scheme_of)
         # Without a version the address says nothing about the data, so the browser has to ask each time.
         cache = FOR_EVER if name.version else "no-store"
         headers = {"Cache-Control": cache, "X-Content-Type-Options": "nosniff"}

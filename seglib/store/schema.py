@@ -1,5 +1,9 @@
 """The tables, as numbered migrations. A migration that has landed is never changed; add the next one."""
 
+import json
+from collections import Counter
+from typing import Any
+
 from sqlite_utils import Database, Migrations
 
 migrations = Migrations("seglib")
@@ -91,3 +95,38 @@ def m001_initial(db: Database) -> None:
     """Data sets, volumes, runs, and what runs say."""
     for statement in _INITIAL:
         db.execute(statement)
+
+
+@migrations()
+def m002_label_schemes(db: Database) -> None:
+    """What label values mean becomes a scheme of its own; every run keeps the one it was started with."""
+    db.execute("ALTER TABLE datasets ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'")
+    db.execute("ALTER TABLE datasets ADD COLUMN label_counts TEXT")
+    db.execute("ALTER TABLE volumes ADD COLUMN channel_names TEXT NOT NULL DEFAULT '[]'")
+    schemes = {}
+    for row in list(db.query("SELECT * FROM datasets")):
+        schemes[row["id"]], counts = _scheme_of(db, row)
+        values = [json.dumps(schemes[row["id"]]), None if counts is None else json.dumps(counts), row["id"]]
+        db.execute("UPDATE datasets SET labels = ?, label_counts = ? WHERE id = ?", values)
+    for run in list(db.query("SELECT id, config FROM runs WHERE kind = 'train'")):
+        config = json.loads(run["config"])
+        scheme = schemes.get(config["data"]["dataset"])
+        if scheme is not None:
+            config["data"]["labels"] = scheme
+            db.execute("UPDATE runs SET config = ? WHERE id = ?", [json.dumps(config), run["id"]])
+
+
+def _scheme_of(db: Database, dataset: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int] | None]:
+    """The scheme of a data set from before there were schemes, and how many voxels have each value."""
+    if dataset["label_kind"] != "classes":
+        return {"kind": dataset["label_kind"]}, None
+    counts: Counter[str] = Counter()
+    for row in db.query("SELECT label_counts FROM volumes WHERE dataset_id = ?", [dataset["id"]]):
+        counts.update(json.loads(row["label_counts"] or "{}"))
+    names = json.loads(dataset["class_names"])
+    classes = [
+        {"name": names.get(value, f"class {value}"), "values": [int(value)]}
+        for value in sorted(counts, key=int)
+        if value != "0"
+    ]
+    return {"kind": "classes", "classes": classes}, dict(counts)

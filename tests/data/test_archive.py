@@ -2,11 +2,16 @@
 
 import io
 import stat
+import tempfile
+import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seglib.data.readers import SourceFile
 from seglib.data.readers.archive import unpack
@@ -59,6 +64,11 @@ def test_what_computers_add_to_zips_is_left_out(tmp_path, into):
         "x" * 300 + ".tif",
         "inner.zip",
         "inner.tar.gz",
+        "inner.gz",
+        "a.zarr/../../evil.tif",
+        "a.zarr/c:/x",
+        "a.zarr/..\\x",
+        "a.zarr/\x85",
     ],
 )
 def test_names_that_lead_astray_are_refused_and_nothing_is_written(tmp_path, into, name):
@@ -141,3 +151,87 @@ def test_a_damaged_zip_and_a_file_that_is_none_are_refused_by_name(tmp_path, int
 def test_a_zip_without_images_says_what_it_found(tmp_path, into):
     with pytest.raises(DataError, match=r"notes\.txt.*\.tif"):
         unpack(make_zip(tmp_path / "a.zip", [("notes.txt", b"hi")]), into)
+
+
+def tree_of(folder) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_zarr_folder_is_one_image_with_its_names_kept(tmp_path, into):
+    tree = {"zarr.json": b"{}", ".zattrs": b"a", "0/.zarray": b"b", "0/c/1/10": b"c", "0/c/2.tif": b"d"}
+    members = [(f"set/a.ome.zarr/{name}", data) for name, data in tree.items()]
+    junk = [("set/a.ome.zarr/.DS_Store", b"x"), ("set/a.ome.zarr/0/._c", b"x"), ("__MACOSX/a.zarr/x", b"x")]
+    sources = unpack(make_zip(tmp_path / "a.zip", [*members, *junk, ("set/b.tif", tiff_bytes())]), into)
+    assert [source.name for source in sources] == ["set/a.ome.zarr", "set/b.tif"]
+    assert [source.path.name for source in sources] == ["000000.zarr", "000001.tif"]
+    assert tree_of(sources[0].path) == tree
+
+
+def test_a_zarr_folder_in_another_is_part_of_it(tmp_path, into):
+    (source,) = unpack(make_zip(tmp_path / "a.zip", [("a.zarr/labels/b.zarr/0", b"x"), ("a.zarr/1", b"y")]), into)
+    assert tree_of(source.path) == {"labels/b.zarr/0": b"x", "1": b"y"}
+
+
+def test_a_zip_that_is_a_zarr_folder_itself_is_one_image(tmp_path, into):
+    source = make_zip(tmp_path / "a.zip", [("zarr.json", b"{}"), ("c/0/0", b"x")])
+    (found,) = unpack(SourceFile(source.path, "cells.zarr.zip"), into)
+    assert found.name == "cells.zarr"
+    assert tree_of(found.path) == {"zarr.json": b"{}", "c/0/0": b"x"}
+
+
+@pytest.mark.parametrize(
+    "names", [("a.zarr/0", "a.zarr/0/1"), ("a.zarr/0/1", "a.zarr/0"), ("a.zarr//x/0", "a.zarr/x/0")]
+)
+def test_a_zarr_folder_whose_names_collide_is_refused_and_nothing_is_left(tmp_path, into, names):
+    source = make_zip(tmp_path / "a.zip", [("good.tif", tiff_bytes()), *((name, b"x") for name in names)])
+    with pytest.raises(DataError, match=r"upload\.zip cannot be unpacked"):
+        unpack(source, into)
+    assert list(into.iterdir()) == []
+
+
+def test_the_parts_of_zarr_folders_count_in_members_and_bytes(tmp_path, into):
+    source = make_zip(tmp_path / "a.zip", [(f"a.zarr/{i}", bytes(100)) for i in range(5)])
+    with pytest.raises(DataError, match="at most 4"):
+        unpack(source, into, max_members=4)
+    with pytest.raises(DataError, match="unpacks to more than"):
+        unpack(source, into, max_bytes=499)
+    assert list(into.iterdir()) == []
+    assert len(unpack(source, into, max_members=5, max_bytes=500)) == 1
+
+
+def test_packed_nifti_is_an_image_and_the_description_of_nnunet_comes_along(tmp_path, into):
+    members = [
+        ("d/imagesTr/a_0000.nii.gz", b"n"),
+        ("d/dataset.json", b"{}"),
+        ("d/tiles.json", b"{}"),
+        ("d/x.zarr", b""),
+    ]
+    sources = unpack(make_zip(tmp_path / "a.zip", members), into)
+    assert [(source.name, source.path.name) for source in sources] == [
+        ("d/imagesTr/a_0000.nii.gz", "000000.nii.gz"),
+        ("d/dataset.json", "000001.json"),
+    ]
+    with pytest.raises(DataError, match="holds no image"):
+        unpack(make_zip(tmp_path / "b.zip", members[1:]), into)
+
+
+WILD = st.lists(
+    st.sampled_from(["a.zarr", "..", ".", "", "b.tif", "/", "\\", "c:", "zarr.json", "x\x00", "B.zarr"]), max_size=5
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(WILD.map("/".join).filter(bool), min_size=1, max_size=4))
+def test_no_names_make_unpacking_write_elsewhere_or_fail_otherwise(names):
+    with tempfile.TemporaryDirectory() as outer, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        into = Path(outer) / "deep" / "into"
+        into.mkdir(parents=True)
+        source = make_zip(Path(outer) / "a.zip", [(name, b"x") for name in names])
+        try:
+            sources = unpack(source, into)
+        except DataError:
+            assert list(into.iterdir()) == []
+        else:
+            assert all(found.path.parent == into.resolve() for found in sources)
+        assert sorted(path.name for path in Path(outer).iterdir()) == ["a.zip", "deep"]

@@ -61,7 +61,7 @@ def test_whole_labels_of_any_dtype_become_unsigned(dtype):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.5, "0.5"), (np.nan, "nan"), (np.inf, "inf"), (-1.0, "-1"), (1e30, "1e+30")]
+    ("value", "shown"), [(0.5, "0.5"), (np.nan, "nan"), (np.inf, "inf"), (-2.0, "-2"), (1e30, "1e+30")]
 )
 def test_labels_that_are_not_whole_are_refused_with_an_example(value, shown):
     with pytest.raises(DataError, match="labels/3.tif") as caught:
@@ -94,18 +94,57 @@ def test_the_number_of_values_looked_at_is_bounded():
 
 
 @pytest.mark.parametrize(
-    ("different", "pieces", "kind"),
+    ("different", "seen", "compact", "kind"),
     [
-        (1, [{1: 90}], "classes"),  # pores
-        (2, [{1: 1, 2: 1}], "classes"),  # a cell and its nucleus
-        (5, [{1: 9, 2: 4, 3: 1, 4: 7, 5: 3}], "classes"),  # organelles
-        (8, [dict.fromkeys(range(1, 9), 1)], "instances"),
-        (36, [dict.fromkeys(range(1, 30), 1), {30: 2, 31: 1}], "instances"),
-        (20, [dict.fromkeys(range(1, 21), 6)], "classes"),
-        (5000, [], "instances"),
+        (1, 1, 0, "classes"),  # pores
+        (2, 2, 2, "classes"),  # a cell and its nucleus
+        (5, 5, 1, "classes"),  # organelles
+        (8, 8, 8, "instances"),
+        (36, 31, 30, "instances"),
+        (20, 20, 0, "classes"),
+        (5000, 0, 0, "instances"),
     ],
 )
-def test_the_kind_of_labels_is_guessed_from_how_many_and_how_compact(different, pieces, kind):
-    guess, why = checks.guess_label_kind(different, pieces)
+def test_the_kind_of_labels_is_guessed_from_how_many_and_how_compact(different, seen, compact, kind):
+    guess, why = checks.guess_label_kind(different, seen=seen, compact=compact)
     assert guess == kind
     assert str(different) in why.replace(",", "")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [(np.int8, 2**16 - 1), (np.int16, 2**16 - 1), (np.int32, 2**32 - 1), (np.float32, 2**32 - 1)]
+)
+def test_minus_one_means_not_annotated(dtype, expected):
+    labels = checks.whole_labels(np.array([0, -1, 7], dtype), "a.tif")
+    assert labels.tolist() == [0, expected, 7]
+    assert checks.not_annotated(labels.dtype) == expected
+
+
+def test_ids_that_need_more_than_32_bits_are_kept_beside_minus_one():
+    labels = checks.whole_labels(np.array([2**40, -1], np.int64), "a.tif")
+    assert labels.tolist() == [2**40, 2**53 - 1]
+    assert labels.dtype == np.uint64
+
+
+def test_painted_masks_tell_colours_from_grey_values():
+    samples = np.array([[0, 255, 0, 5], [0, 0, 0, 5], [0, 0, 5, 5]], np.uint8)  # black, red, a dark blue, a dark grey
+    labels = checks.colour_labels(samples)
+    assert labels[0] == 0
+    assert labels[3] == 5
+    assert [checks.colour_code(int(value)) for value in labels] == ["", "#ff0000", "#000005", ""]
+
+
+@pytest.mark.parametrize(
+    ("names", "series"),
+    [
+        (["s1.tif", "s2.tif", "s10.tif"], True),
+        (["a/img_z001.tif", "a/img_z002.tif"], True),
+        (["cell_1_z1.tif", "cell_2_z2.tif"], False),  # two numbers change
+        (["cat.png", "dog.png"], False),
+        (["20240101.tif", "20240930.tif", "20241231.tif"], False),  # far from following each other
+        (["x.tif", "x.tif"], False),
+        (["a" + "9" * 40 + ".tif", "a" + "8" * 40 + ".tif"], False),
+    ],
+)
+def test_a_series_is_names_that_count_up(names, series):
+    assert checks.is_series(names) is series

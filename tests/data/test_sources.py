@@ -8,15 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seglib.data.readers import SourceFile
-from seglib.data.readers.sources import (
-    allowed_roots,
-    confine,
-    find_files,
-    find_pairs,
-    natural_key,
-    natural_order,
-    split_pairs,
-)
+from seglib.data.readers.sources import allowed_roots, confine, confined_to, find_images, natural_key, natural_order
 from seglib.errors import DataError
 
 
@@ -60,69 +52,59 @@ def test_a_very_long_number_is_no_trouble():
     assert natural_key("9" * 10_000) < natural_key("1" + "0" * 10_000)
 
 
-def test_find_files_takes_supported_files_directly_in_the_folder(tmp_path):
-    folder = touch(tmp_path / "raw", "10.tif", "2.TIF", "notes.txt", ".3.tif", "deep/4.tif")
-    assert names(find_files(folder)) == ["raw/2.TIF", "raw/10.tif"]
+def test_all_images_below_a_folder_are_found_under_names_from_it(tmp_path):
+    folder = touch(
+        tmp_path / "raw", "10.tif", "2.TIF", "notes.txt", "tiles.json", ".3.tif", "deep/er/4.nii.gz", ".git/5.tif"
+    )
+    assert names(find_images(folder)) == ["raw/2.TIF", "raw/10.tif", "raw/deep/er/4.nii.gz"]
+    assert all(source.path.is_file() for source in find_images(folder))
+
+
+def test_a_zarr_folder_is_one_image_and_a_file_of_that_name_is_none(tmp_path):
+    touch(tmp_path, "a.ome.zarr/0/c/0/0.tif", "sub/B.ZARR/zarr.json", "fake.zarr", "folder.tif/inner.tif")
+    assert [source.path.name for source in find_images(tmp_path)] == ["a.ome.zarr", "inner.tif", "B.ZARR"]
+
+
+def test_the_description_of_nnunet_is_taken_along_but_is_no_image(tmp_path):
+    assert names(find_images(touch(tmp_path / "a", "x.tif", "Dataset.json"))) == ["a/Dataset.json", "a/x.tif"]
+    with pytest.raises(DataError, match="no image"):
+        find_images(touch(tmp_path / "b", "dataset.json"))
 
 
 def test_an_empty_a_missing_and_a_wrong_folder_say_what_was_found(tmp_path):
     with pytest.raises(DataError, match="it is empty"):
-        find_files(tmp_path)
-    with pytest.raises(DataError, match="cannot be opened"):
-        find_files(tmp_path / "nowhere")
+        find_images(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
-        find_pairs(tmp_path / "nowhere")
-    touch(tmp_path, "a.doc", "sub/x.tif")
-    for find in (find_files, find_pairs):
-        with pytest.raises(DataError, match=r"a\.doc, sub/.*\.tif"):
-            find(tmp_path)
+        find_images(tmp_path / "nowhere")
+    touch(tmp_path, "a.doc", "sub/x.txt")
+    with pytest.raises(DataError, match=r"a\.doc, sub/.*\.tif"):
+        find_images(tmp_path)
 
 
-@pytest.mark.parametrize(("image_folder", "label_folder"), [("images", "labels"), ("raw", "masks"), ("Imgs", "GT")])
-def test_folders_of_images_and_labels_are_paired(tmp_path, image_folder, label_folder):
-    touch(
-        tmp_path, f"{image_folder}/10.tif", f"{image_folder}/2.tif", f"{label_folder}/2.tif", f"{label_folder}/10.tif"
-    )
-    images, labels = find_pairs(tmp_path)
-    assert names(images) == [f"{image_folder}/2.tif", f"{image_folder}/10.tif"]
-    assert names(labels) == [f"{label_folder}/2.tif", f"{label_folder}/10.tif"]
+def test_too_many_files_and_too_many_levels_are_refused_by_name(tmp_path):
+    touch(tmp_path, "1.tif", "2.txt", "a/3.tif")
+    assert len(find_images(tmp_path, max_files=3, max_depth=1)) == 2
+    with pytest.raises(DataError, match="more than 2 files"):
+        find_images(tmp_path, max_files=2)
+    with pytest.raises(DataError, match="/a lies more than 0 folders below"):
+        find_images(tmp_path, max_depth=0)
 
 
-def test_two_files_called_image_and_label_are_paired(tmp_path):
-    images, labels = find_pairs(touch(tmp_path, "image.tif", "label.tif"))
-    assert [source.path.name for source in images] == ["image.tif"]
-    assert [source.path.name for source in labels] == ["label.tif"]
+def test_links_in_a_circle_end_and_show_nothing_twice(roots):
+    touch(roots, "a/1.tif", "elsewhere/2.tif")
+    (roots / "a" / "up").symlink_to(roots)
+    (roots / "a" / "other").symlink_to(roots / "elsewhere")
+    (roots / "a" / "again").symlink_to(roots / "elsewhere")
+    (roots / "a" / "here").symlink_to(roots / "a")
+    (roots / "elsewhere" / "back").symlink_to(roots / "a")
+    assert names(find_images(roots / "a")) == ["a/1.tif", "a/again/2.tif"]
 
 
-@pytest.mark.parametrize("folder", ["images", "labels"])
-def test_what_the_folder_itself_is_called_does_not_matter(tmp_path, folder):
-    images, labels = find_pairs(touch(tmp_path / folder, "image.tif", "label.tif"))
-    assert (names(images), names(labels)) == (["image.tif"], ["label.tif"])
-
-
-def test_labels_in_a_folder_beside_the_images_are_paired(tmp_path):
-    images, labels = find_pairs(touch(tmp_path, "1.tif", "masks/1.tif"))
-    assert [source.path.name for source in images] == ["1.tif"]
-    assert names(labels) == ["masks/1.tif"]
-
-
-def test_without_such_names_all_files_are_images(tmp_path):
-    images, labels = find_pairs(touch(tmp_path, "1.tif", "2.tif"))
-    assert len(images) == 2
-    assert labels == []
-
-
-def test_labels_without_images_are_refused():
-    with pytest.raises(DataError, match="the images are missing"):
-        split_pairs([SourceFile(Path("x"), "labels/1.tif")])
-
-
-def test_the_nearest_folder_decides_in_a_zip():
-    images, labels = split_pairs(
-        [SourceFile(Path("x"), "labels project/images/1.tif"), SourceFile(Path("x"), "images/labels/1.tif")]
-    )
-    assert names(images) == ["labels project/images/1.tif"]
-    assert names(labels) == ["images/labels/1.tif"]
+def test_a_name_that_is_no_text_can_be_shown(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.tif")).touch()
+    (found,) = find_images(tmp_path)
+    assert found.path.is_file()
+    assert found.name == f"{tmp_path.name}/caf\ufffd.tif"
 
 
 def test_a_path_inside_an_allowed_folder_is_resolved(roots):
@@ -182,10 +164,32 @@ def test_several_roots_can_be_given_and_the_whole_disk_is_never_a_usual_one(tmp_
     assert Path("/") not in allowed_roots()
 
 
-def test_a_file_that_links_out_of_the_allowed_folders_is_refused(roots, tmp_path):
-    touch(tmp_path, "secret.tif", "inside/real.tif")
+@pytest.mark.parametrize("target", ["secret.tif", "absent.tif", "folder"])
+def test_what_links_out_of_the_allowed_folders_is_refused(roots, tmp_path, target):
+    touch(tmp_path, "secret.tif", "folder/x.tif", "inside/real.tif")
     (roots / "near.tif").symlink_to(roots / "real.tif")
-    assert len(find_files(roots)) == 2
-    (roots / "far.tif").symlink_to(tmp_path / "secret.tif")
-    with pytest.raises(DataError, match=r"far\.tif is a link"):
-        find_files(roots)
+    assert names(find_images(roots)) == ["inside/near.tif", "inside/real.tif"]
+    (roots / ("far" if target == "folder" else "far.tif")).symlink_to(tmp_path / target)
+    with pytest.raises(DataError, match=r"inside/far(\.tif)? is a link"):
+        find_images(roots)
+
+
+def test_paths_in_lists_lie_below_the_list_or_in_an_allowed_folder(roots, tmp_path):
+    touch(tmp_path, "list/a.tif", "secret/b.tif", "inside/c.tif")
+    (tmp_path / "list" / "out").symlink_to(tmp_path / "secret")
+    (tmp_path / "list" / "out.tif").symlink_to(tmp_path / "secret" / "b.tif")
+    (tmp_path / "list" / "in.tif").symlink_to(roots / "c.tif")
+    locate = confined_to(tmp_path / "list")
+    for text, found in {"a.tif": "list/a.tif", "./x/../a.tif": "list/a.tif", str(roots / "c.tif"): "inside/c.tif",
+                        "in.tif": "inside/c.tif", "absent.tif": "list/absent.tif"}.items():  # fmt: skip
+        assert locate(text) == (tmp_path / found).resolve()
+    for text in ("../secret/b.tif", "out/b.tif", "out.tif", "../list2/a.tif", "/etc/passwd", "", ".", "..", "a/..", "/",
+                 "a\0.tif", "a\n.tif", "../absent.tif"):  # fmt: skip
+        assert locate(text) is None
+
+
+@given(st.text(max_size=40))
+def test_no_text_in_a_list_leads_out(text):
+    base = Path("/nowhere/list")
+    found = confined_to(base)(text)
+    assert found is None or any(found.is_relative_to(root) for root in (base, *allowed_roots()))

@@ -1,83 +1,84 @@
-"""Which files are meant: naming, natural order, image and label folders, and server paths a user may name."""
+"""Which files are meant: natural order, folders and what is in them, and the server paths a user may name."""
 
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
 
-from seglib.data.readers import is_supported, supported_text
+from seglib.data.readers import is_image, supported_text
 from seglib.data.readers.base import SourceFile
 from seglib.errors import DataError
 
 ROOTS_ENVIRONMENT = "SEGLIB_DATA_ROOTS"
-IMAGE_NAMES = {"image", "images", "img", "imgs", "raw", "input", "inputs"}
-LABEL_NAMES = {"label", "labels", "mask", "masks", "annotation", "annotations", "gt", "truth", "target", "targets"}
+MAX_DEPTH = 8
+MAX_FILES = 200_000
+ZARR = ".zarr"
+# nnU-Net's description of a data set: no image, but it says what the labels of the images beside it mean.
+DESCRIPTION = "dataset.json"
 _COMMON_ROOTS = ("/data", "/mnt", "/media", "/srv", "/Volumes")
+_NUMBERS = re.compile("([0-9]+)")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def natural_key(name: str) -> tuple[tuple[int, str] | str, ...]:
     """Sorts names as people do: "2" before "10", upper and lower case together."""
-    parts = re.split(r"([0-9]+)", name.casefold())
+    parts = _NUMBERS.split(name.casefold())
     # Digits are compared by length, then as text, since int() refuses very long ones.
     return tuple((len(p.lstrip("0")), p.lstrip("0")) if i % 2 else p for i, p in enumerate(parts))
 
 
 def natural_order(sources: Iterable[SourceFile]) -> list[SourceFile]:
-    """The files in natural order of their names."""
-    return sorted(sources, key=lambda source: (natural_key(source.name), source.name))
+    """The files in natural order of their names; the order they come in does not matter."""
+    return sorted(
+        sources, key=lambda source: (natural_key(source.name), source.name, source.member, os.fspath(source.path))
+    )
 
 
-def find_files(folder: Path) -> list[SourceFile]:
-    """The supported files directly in a folder, in natural order, named `folder/file`.
+def find_images(folder: Path, *, max_depth: int = MAX_DEPTH, max_files: int = MAX_FILES) -> list[SourceFile]:
+    """The images in a folder and the folders below it, in natural order, named `folder/sub/file`.
 
-    Raises DataError, with what was found instead, where the folder is missing, cannot be read or has no such file,
-    and where a file is a link out of the allowed folders.
+    A Zarr folder is one image. Names that begin with a dot are left out; nnU-Net's dataset.json is taken along.
+    Raises DataError, with what was found instead, where the folder cannot be read or has no image, where it holds more
+    than `max_files` files or folders more than `max_depth` deep, and where a link leads out of the allowed folders.
     """
-    found = _supported(folder)
-    if not found:
+    found = []
+    for count, (entry, name) in enumerate(_walk(folder, max_depth), 1):
+        if count > max_files:
+            raise DataError(f"The folder {folder} holds more than {max_files:,} files. Choose a folder within it.")
+        if _is_wanted(entry):
+            found.append(SourceFile(Path(entry.path), name))
+    if not any(is_image(source.name) for source in found):
         raise DataError(_nothing_in(folder))
-    return found
+    return natural_order(found)
 
 
-def find_pairs(folder: Path) -> tuple[list[SourceFile], list[SourceFile]]:
-    """The image files and the label files of a folder, each in natural order; no labels is an empty list.
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """What is directly in a folder, in order of names, without those that begin with a dot.
 
-    Sub-folders called images and labels (or raw, masks, …) are looked into; else two files image.* and label.*;
-    else every file is an image.
-    Raises DataError where there is no image.
+    Raises DataError where it is no folder or cannot be read.
     """
     if not folder.is_dir():
-        raise DataError(_nothing_in(folder))
-    subfolders = natural_order(
-        SourceFile(path, path.name)
-        for path in _listed(folder)
-        if path.name.casefold() in IMAGE_NAMES | LABEL_NAMES and path.is_dir()
-    )
-    nested = [source for sub in subfolders for source in _supported(sub.path)]
-    # The folder's own name says nothing here: labels in a folder called images/ are still called label.tif.
-    direct = [SourceFile(source.path, source.path.name) for source in _supported(folder)]
-    has_images = any(_role(PurePosixPath(source.name)) == "image" for source in nested)
-    images, labels = split_pairs(nested if has_images else [*direct, *nested])
-    if not images:
-        raise DataError(_nothing_in(folder))
-    return images, labels
+        raise DataError(f"{folder} is not a folder. Give the folder that holds the images.")
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be opened ({error.strerror}). Check who may read it.") from error
 
 
-def split_pairs(sources: Sequence[SourceFile]) -> tuple[list[SourceFile], list[SourceFile]]:
-    """Splits files into images and labels by the folder in their names, else by being called image.* and label.*.
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; False where that cannot be found out."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
-    A file in no such folder is an image. Each list is in natural order. Raises DataError where all are labels.
-    """
-    roles = {source.name: _role(PurePosixPath(source.name)) for source in sources}
-    images = [source for source in sources if roles[source.name] != "label"]
-    labels = [source for source in sources if roles[source.name] == "label"]
-    if sources and not images:
-        raise DataError(
-            f"All {len(labels)} files are labels by their names (such as {labels[0].name}); the images are missing. "
-            "Put images into a folder `images` and labels into a folder `labels`."
-        )
-    return natural_order(images), natural_order(labels)
+
+def readable(name: str) -> str:
+    """The name with what is no text in it (bytes of other encodings) replaced, so that it can be shown and stored."""
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def allowed_roots() -> list[Path]:
@@ -109,10 +110,10 @@ def confine(text: str) -> Path:
         raise DataError(f"{trimmed[:200]} is not a path that can be followed. Check its spelling.") from error
     # Outside the allowed folders the answer must not tell whether something is there.
     if not _is_allowed(path):
-        roots = ", ".join(map(str, allowed_roots())) or "none"
         raise DataError(
-            f"{trimmed[:200]} is outside the folders from which data may be imported ({roots}). Copy the data there, "
-            f"or add its folder to {ROOTS_ENVIRONMENT} (folders separated by {os.pathsep!r}) and restart the server."
+            f"{trimmed[:200]} is outside the folders from which data may be imported ({roots_text()}). Copy the data "
+            f"there, or add its folder to {ROOTS_ENVIRONMENT} (folders separated by {os.pathsep!r}) and restart the "
+            "server."
         )
     try:
         path.stat()
@@ -121,40 +122,114 @@ def confine(text: str) -> Path:
     return path
 
 
+def confined_to(base: Path) -> Callable[[str], Path | None]:
+    """A function from a path written in a list in the folder `base` to the file it means, links resolved.
+
+    It gives None for what lies neither in an allowed folder nor below `base`; whether the file exists is not looked at.
+    """
+    allowed = [*allowed_roots(), base.resolve()]
+
+    # Lists name many files in few folders; resolving each by itself would take a minute for a million.
+    @lru_cache(maxsize=1 << 16)
+    def real_folder(folder: Path) -> Path | None:
+        return _within(folder, allowed)
+
+    def locate(text: str) -> Path | None:
+        written = base / text
+        if has_control(text) or written.name in ("", ".."):
+            return None
+        folder = real_folder(written.parent)
+        if folder is None:
+            return None
+        path = folder / written.name
+        return _within(path, allowed) if path.is_symlink() else path
+
+    return locate
+
+
+def has_control(text: str) -> bool:
+    """Whether there are characters in it that neither a path nor a message should have."""
+    return bool(_CONTROL.search(text))
+
+
+def without_control(text: str) -> str:
+    """The text with an underscore for each such character."""
+    return _CONTROL.sub("_", text)
+
+
+def roots_text() -> str:
+    """The allowed folders for a message."""
+    return ", ".join(map(str, allowed_roots())) or "none"
+
+
+def _walk(folder: Path, max_depth: int) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Every file and Zarr folder in a folder and below, with its name for people."""
+    top = folder.resolve()
+    locate = confined_to(top)
+    pending, walked = [(folder, readable(folder.name), 0)], {_identity(folder)}
+    while pending:
+        path, name, depth = pending.pop()
+        for entry in entries_of(path):
+            child = f"{name}/{readable(entry.name)}".lstrip("/")
+            target = _link_target(entry, child, locate) if entry.is_symlink() else None
+            if not is_folder(entry) or entry.name.lower().endswith(ZARR):
+                yield entry, child
+                continue
+            # A link to a folder around or below this one would show its files twice; links may also run in a circle.
+            if target is not None and (target.is_relative_to(top) or top.is_relative_to(target)):
+                continue
+            if (identity := _identity(Path(entry.path))) in walked:
+                continue
+            if depth == max_depth:
+                raise DataError(
+                    f"{child} lies more than {max_depth} folders below {folder}. Choose a folder nearer to the images."
+                )
+            walked.add(identity)
+            pending.append((Path(entry.path), child, depth + 1))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise DataError(f"{folder} is not a folder that can be opened ({error.strerror}). Check the path.") from error
+    return found.st_dev, found.st_ino
+
+
+def _link_target(entry: os.DirEntry[str], name: str, locate: Callable[[str], Path | None]) -> Path | None:
+    """Where a link leads. Raises DataError where that is not allowed, unless it would not be imported anyhow."""
+    target = locate(entry.path)
+    if target is None and (is_image(entry.name) or is_folder(entry)):
+        raise DataError(
+            f"{name} is a link out of the folders from which data may be imported ({roots_text()}). Copy the data "
+            "there, or remove the link."
+        )
+    return target
+
+
+def _is_wanted(entry: os.DirEntry[str]) -> bool:
+    if not is_image(entry.name) and entry.name.lower() != DESCRIPTION:
+        return False
+    try:
+        return entry.is_dir() == entry.name.lower().endswith(ZARR) and (entry.is_dir() or entry.is_file())
+    except OSError:
+        return False
+
+
 def _is_allowed(path: Path) -> bool:
     return any(path.is_relative_to(root) for root in allowed_roots())
 
 
-def _role(name: PurePosixPath) -> str:
-    for part in reversed(name.parts[:-1]):
-        if part.casefold() in LABEL_NAMES:
-            return "label"
-        if part.casefold() in IMAGE_NAMES:
-            return "image"
-    return "label" if name.stem.casefold() in LABEL_NAMES else ""
-
-
-def _supported(folder: Path) -> list[SourceFile]:
-    found = []
-    for path in _listed(folder):
-        if path.name.startswith(".") or not is_supported(path.name) or not path.is_file():
-            continue
-        if path.is_symlink() and not _is_allowed(path.resolve()):
-            raise DataError(f"{path.name} is a link to a file outside the folders from which data may be imported.")
-        found.append(SourceFile(path, f"{folder.name}/{path.name}"))
-    return natural_order(found)
-
-
-def _listed(folder: Path) -> list[Path]:
+def _within(path: Path, allowed: list[Path]) -> Path | None:
+    """The path, links resolved, or None where it leads out of the allowed folders."""
     try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"The folder {folder} cannot be opened ({error.strerror}). Check the path.") from error
+        real = path.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle
+        return None
+    return real if any(real.is_relative_to(root) for root in allowed) else None
 
 
 def _nothing_in(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"{folder} is not a folder. Give the folder that holds the images."
-    names = [path.name + "/" * path.is_dir() for path in _listed(folder)]
+    names = sorted(readable(entry.name) + "/" * is_folder(entry) for entry in entries_of(folder))
     found = "it is empty" if not names else "it has " + ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
     return f"There is no image in the folder {folder}: {found}. Wanted: files ending in {supported_text()}."

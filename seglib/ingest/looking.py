@@ -1,0 +1,148 @@
+"""What an import would make, with a picture of it, before anything is stored."""
+
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Base64Bytes
+
+from seglib.data import checks
+from seglib.data.palette import PALETTE, palette_entries
+from seglib.data.planning import ImportRequest, Layout, PlannedVolume, plan_import
+from seglib.data.readers import open_image
+from seglib.data.readers.base import Member, SourceFile
+from seglib.data.stacks import Stack
+from seglib.data.volumes import VoxelSize, contrast_of
+from seglib.errors import DataError
+from seglib.ingest.staging import Watch, fingerprint
+
+LOOKED_AT = 200
+PICTURE_SIDE = 720
+_OPACITY = 0.45
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """How a file stores its numbers. shape: slowest first; axes: a letter for each; known: the file says so itself."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: str
+    known: bool
+    dtype: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class FutureVolume:
+    """A volume as it would be imported. image_files, label_files: how many."""
+
+    name: str
+    group: str
+    shape_czyx: tuple[int, int, int, int]
+    dtype: str
+    voxel_size_nm: VoxelSize
+    image_files: int
+    label_files: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an import would make.
+
+    volumes: of the items looked at, `looked_at` of `items`. layout: what `auto` came to.
+    fingerprints: of the same volumes, to notice a second import.
+    image, labels: how the first file of each stores its numbers; None where there is none or it cannot be read.
+    picture: PNG of the middle plane of the first volume, its labels laid over it; empty where there is none.
+    """
+
+    volumes: tuple[FutureVolume, ...]
+    fingerprints: tuple[str, ...]
+    layout: Layout
+    looked_at: int
+    items: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    image: StoredArray | None
+    labels: StoredArray | None
+    picture: Base64Bytes  # JSON has no bytes
+
+
+def look(request: ImportRequest, watch: Watch) -> Preview:
+    """Opens the headers of (some of) the files and reads one plane; nothing is stored."""
+    step = -(-len(request.items) // LOOKED_AT) if request.items else 1
+    # Sections of one volume are only understood together.
+    some = request.items if request.layout == "sections" else request.items[::step]
+    watch.step(0, "Looking at the files")
+    plan = plan_import(replace(request, items=tuple(some)))
+    problems = list(plan.problems)
+    picture = b""
+    if plan.volumes:
+        watch.step(0, "Drawing a plane")
+        try:
+            picture = _picture(plan.volumes[0])
+        except DataError as error:
+            problems.append(str(error))
+    first = next(iter(request.items), None)
+    return Preview(
+        volumes=tuple(_future(volume) for volume in plan.volumes),
+        fingerprints=tuple(fingerprint(volume.sources) for volume in plan.volumes),
+        layout=plan.layout,
+        looked_at=len(some),
+        items=len(request.items),
+        problems=tuple(problems),
+        notes=plan.notes,
+        image=_stored(first.images, request.member) if first else None,
+        labels=_stored(next((item.labels for item in request.items if item.labels), ()), request.label_member),
+        picture=picture,
+    )
+
+
+def _future(volume: PlannedVolume) -> FutureVolume:
+    return FutureVolume(
+        name=volume.name,
+        group=volume.group,
+        shape_czyx=volume.image.shape_czyx,
+        dtype=str(volume.image.dtype),
+        voxel_size_nm=volume.voxel_size_nm,
+        image_files=len(volume.image.files),
+        label_files=len(volume.labels.files) if volume.labels else 0,
+    )
+
+
+def _stored(sources: tuple[SourceFile, ...], member: str) -> StoredArray | None:
+    if not sources:
+        return None
+    try:
+        file = open_image(replace(sources[0], member=sources[0].member or member))
+    except DataError:  # the plan has told it
+        return None
+    name = sources[0].name
+    return StoredArray(name, file.shape, file.axes, file.axes_known, str(file.dtype), file.members)
+
+
+def _picture(volume: PlannedVolume) -> bytes:
+    """The middle plane as PNG, at most PICTURE_SIDE wide."""
+    depth, rows, columns = volume.image.shape_czyx[1:]
+    step = -(-max(rows, columns) // PICTURE_SIDE)
+    plane_cyx = _plane(volume.image, depth // 2)[:, ::step, ::step]
+    low, high = contrast_of(plane_cyx)
+    grey = np.clip((plane_cyx[0].astype(np.float64) - low) / (high - low), 0, 1)
+    rgb = np.repeat(np.nan_to_num(grey)[..., None] * 255, 3, axis=2)
+    if volume.labels is not None:
+        labels = _plane(volume.labels, depth // 2)[:, ::step, ::step]
+        name = volume.labels.sources[0].name
+        ids = checks.colour_labels(labels) if len(labels) == 3 else checks.whole_labels(labels[0], name)
+        coloured = PALETTE[palette_entries(ids)].astype(np.float64)
+        rgb = np.where((ids > 0)[..., None], (1 - _OPACITY) * rgb + _OPACITY * coloured, rgb)
+    encoded = io.BytesIO()
+    Image.fromarray(np.rint(rgb).astype(np.uint8)).save(encoded, "PNG", compress_level=1)
+    return encoded.getvalue()
+
+
+def _plane(stack: Stack, z: int) -> NDArray[Any]:
+    with stack.opened() as read_planes:
+        return read_planes(z, z + 1)[:, 0]

@@ -1,0 +1,269 @@
+"""Planned volumes written to a folder, in one pass over their files and in bounded memory.
+
+This is the part of an import that decodes files, so it runs in a process of its own (ingest/isolated.py) and knows
+neither workspace nor database.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from seglib.data import checks
+from seglib.data.planning import PlannedVolume
+from seglib.data.pyramids import LayerWriter, Level, layer_writer, levels_of
+from seglib.data.readers import SourceFile
+from seglib.data.stacks import Stack
+from seglib.data.volumes import TRUTH, contrast_of, describe_image, describe_labels, label_group, scales_of
+from seglib.errors import DataError
+from seglib.store.datasets import NewVolume
+
+MOST_COUNTED = 256
+MOST_PROBLEMS = 20
+_SAMPLED_PLANES = 16
+_SAMPLED_VOXELS = 1 << 16
+_SAMPLED_BYTES = 64 << 10
+_SLAB_BYTES = 128 << 20
+_SMALL_SLAB_BYTES = 8 << 20
+
+
+class ImportCancelled(DataError):
+    """The person stopped the import; nothing of it is left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFacts:
+    """What a volume's labels hold.
+
+    counts: value -> voxels, background included; None for more than 256 values.
+    objects: different values apart from 0.
+    seen, compact: how often a value was met in some planes, and how often it lay there in one piece.
+    dtype: in the files. not_annotated: the value that stands for −1, where there was one.
+    colours: value -> #rrggbb, from a colour table.
+    """
+
+    counts: dict[int, int] | None
+    objects: int
+    seen: int
+    compact: int
+    dtype: str
+    not_annotated: int | None = None
+    colours: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StagedVolume:
+    """A volume written to `<folder>/<index>.zarr`, and its row to be."""
+
+    index: int
+    row: NewVolume
+    facts: LabelFacts | None
+
+
+@dataclass
+class Watch:
+    """Counts planes for the person waiting, and asks whether they still want to."""
+
+    total: int
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None
+    cancelled: Callable[[], bool] = lambda: False
+    done: int = 0
+
+    def step(self, planes: int, text: str) -> None:
+        """Says that so many more planes are about to be done. Raises ImportCancelled."""
+        if self.cancelled():
+            raise ImportCancelled("The import was stopped; nothing was kept.")
+        self.progress(self.done, self.total, text)
+        self.done += planes
+
+
+def stage_volumes(volumes: Sequence[tuple[int, PlannedVolume]], folder: Path, watch: Watch) -> list[StagedVolume]:
+    """Writes volumes, each given with its index, to `<folder>/<index>.zarr`.
+
+    Raises DataError with what is wrong, file by file, up to 20 problems.
+    """
+    staged, problems = [], []
+    for index, volume in volumes:
+        try:
+            staged.append(_stage(index, volume, folder / f"{index}.zarr", watch))
+        except ImportCancelled:
+            raise
+        except DataError as error:
+            problems.append(str(error))
+            if len(problems) == MOST_PROBLEMS:
+                break
+    refuse(problems)
+    return staged
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises DataError that lists the problems, if there are any."""
+    if len(problems) == 1:
+        raise DataError(problems[0])
+    if problems:
+        raise DataError("\n".join(["Nothing was imported, because:", *(f"- {problem}" for problem in problems)]))
+
+
+def fingerprint(sources: Sequence[SourceFile]) -> str:
+    """sha256 over the files' sizes and bytes at their start, middle and end, whatever they are called."""
+    digest = hashlib.sha256()
+    for source in sources:
+        for path in _files_of(source.path):
+            size = path.stat().st_size
+            digest.update(f"{size}\0{source.member}\0".encode())
+            with path.open("rb") as file:
+                for offset in sorted({0, size // 2, max(0, size - _SAMPLED_BYTES)}):
+                    file.seek(offset)
+                    digest.update(file.read(_SAMPLED_BYTES))
+    return digest.hexdigest()
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(found for found in path.rglob("*") if found.is_file())
+    return files[:: max(1, len(files) // 1000)]
+
+
+def _stage(index: int, volume: PlannedVolume, path: Path, watch: Watch) -> StagedVolume:
+    shape_czyx = volume.image.shape_czyx
+    levels = levels_of(shape_czyx[1:], volume.voxel_size_nm)
+    root = zarr.create_group(store=str(path), zarr_format=3)
+    contrast = _write_image(root, volume, levels, watch)
+    facts = None if volume.labels is None else _write_labels(path, volume.labels, volume, levels, watch)
+    row = NewVolume(
+        name=volume.name,
+        group=volume.group,
+        shape_czyx=shape_czyx,
+        dtype=str(volume.image.dtype),
+        voxel_size_nm=volume.voxel_size_nm,
+        channel_names=volume.channel_names,
+        has_labels=facts is not None,
+        label_counts=facts.counts if facts else None,
+        objects=facts.objects if facts else None,
+        contrast=contrast,
+        fingerprint=fingerprint(volume.sources),
+    )
+    return StagedVolume(index, row, facts)
+
+
+def _write_image(
+    root: zarr.Group, volume: PlannedVolume, levels: tuple[Level, ...], watch: Watch
+) -> tuple[float, float]:
+    """Writes the image with its pyramid and metadata; returns what grey of channel 0 is shown black and white."""
+    channels, depth, _, _ = volume.image.shape_czyx
+    samples, every = [], max(1, depth // _SAMPLED_PLANES)
+    with layer_writer(root, levels, channels=channels, dtype=volume.image.dtype, average=True) as writer:
+        for z0, planes in _slabs(volume.image, writer, watch, f"Importing {volume.name}"):
+            writer.write(planes)
+            sampled = planes[:, -z0 % every :: every].reshape(channels, -1)
+            samples.append(sampled[:, :: max(1, sampled.shape[1] // _SAMPLED_VOXELS)].copy())
+    windows = [contrast_of(channel) for channel in np.concatenate(samples, axis=1)]
+    describe_image(
+        root,
+        name=volume.name,
+        scales=[(1.0, *scale) for scale in scales_of(levels, volume.voxel_size_nm)],
+        windows=windows,
+        channel_names=volume.channel_names,
+    )
+    return windows[0]
+
+
+def _write_labels(
+    path: Path, labels: Stack, volume: PlannedVolume, levels: tuple[Level, ...], watch: Watch
+) -> LabelFacts:
+    dtype = _stored_dtype(labels)
+    try:
+        scan = _copy_labels(path, labels, levels, dtype, watch)
+    except _TooLarge:
+        scan = _copy_labels(path, labels, levels, np.dtype(np.uint64), watch)
+    group = zarr.open_group(store=str(path / "labels" / TRUTH), mode="r+")
+    describe_labels(group, name=TRUTH, scales=scales_of(levels, volume.voxel_size_nm))
+    colours = {value: colour for file in labels.files for value, colour in file.file.colours.items()}
+    return scan.facts(str(labels.dtype), colours)
+
+
+def _copy_labels(
+    path: Path, labels: Stack, levels: tuple[Level, ...], dtype: np.dtype[Any], watch: Watch
+) -> "_LabelScan":
+    scan = _LabelScan(set(np.linspace(0, labels.shape_czyx[1] - 1, _SAMPLED_PLANES).astype(int).tolist()))
+    group = label_group(path, TRUTH)
+    name = labels.sources[0].name
+    with layer_writer(group, levels, channels=0, dtype=dtype, average=False) as writer:
+        for z0, planes in _slabs(labels, writer, watch, f"Importing {name}"):
+            whole = checks.colour_labels(planes) if len(planes) == 3 else checks.whole_labels(planes[0], name)
+            if whole.dtype.itemsize > dtype.itemsize:
+                raise _TooLarge
+            scan.add(z0, whole, had_negative=planes.dtype.kind != "u" and bool((planes < 0).any()))
+            writer.write(whole.astype(dtype, copy=False))
+    return scan
+
+
+class _TooLarge(Exception):
+    """A label value does not fit into 32 bits."""
+
+
+def _stored_dtype(labels: Stack) -> np.dtype[Any]:
+    if labels.shape_czyx[0] == 3:
+        return np.dtype(np.uint32)
+    if labels.dtype.kind == "u":
+        return labels.dtype
+    return checks.whole_labels(np.empty(0, labels.dtype), "").dtype
+
+
+def _slabs(stack: Stack, writer: LayerWriter, watch: Watch, text: str) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Planes from front to back, as many at once as are cheap to read and fit into memory."""
+    channels, depth, rows, columns = stack.shape_czyx
+    plane_bytes = channels * rows * columns * stack.dtype.itemsize
+    thick = writer.slab_planes
+    wanted = max(stack.chunk_planes, _SMALL_SLAB_BYTES // plane_bytes, thick)
+    planes = max(thick, min(wanted, _SLAB_BYTES // plane_bytes) // thick * thick)
+    with stack.opened() as read_planes:
+        for z0 in range(0, depth, planes):
+            z1 = min(depth, z0 + planes)
+            watch.step(z1 - z0, text)
+            yield z0, read_planes(z0, z1)
+
+
+class _LabelScan:
+    """Adds up what label values there are, slab by slab."""
+
+    def __init__(self, looked_at: set[int]) -> None:
+        self._looked_at = looked_at
+        self._counts: Counter[int] | None = Counter()
+        self._values: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._seen = self._compact = 0
+        self._not_annotated: int | None = None
+
+    def add(self, z0: int, labels_zyx: NDArray[Any], *, had_negative: bool) -> None:
+        values, voxels = checks.count_values(labels_zyx)
+        self._values = np.union1d(self._values, values)
+        if self._counts is not None:
+            self._counts.update(dict(zip(values.tolist(), voxels.tolist(), strict=True)))
+            if len(self._counts) > MOST_COUNTED:
+                self._counts = None
+        if had_negative:
+            self._not_annotated = checks.not_annotated(labels_zyx.dtype)
+        for z in range(z0, z0 + len(labels_zyx)):
+            if z in self._looked_at:
+                pieces = checks.pieces_per_value(labels_zyx[z - z0])
+                self._seen += len(pieces)
+                self._compact += sum(count == 1 for count in pieces.values())
+
+    def facts(self, dtype: str, colours: Mapping[int, str]) -> LabelFacts:
+        present = {int(value) for value in self._values[:MOST_COUNTED]}
+        return LabelFacts(
+            counts=dict(sorted(self._counts.items())) if self._counts is not None else None,
+            objects=int(np.count_nonzero(self._values)),
+            seen=self._seen,
+            compact=self._compact,
+            dtype=dtype,
+            not_annotated=self._not_annotated,
+            colours={value: colour for value, colour in colours.items() if value in present},
+        )
