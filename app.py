@@ -24,6 +24,8 @@ store = open_store(workspace)
 async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
     """Starts the job queue with the server and, when the server ends, lets active runs save."""
     workspace.sweep_scratch()
+    # Uploads nobody came back for may be very many files.
+    threading.Thread(target=workspace.sweep_uploads, daemon=True).start()
     manager = JobManager(workspace, store)
     manager.start()
     # Pages come first; torch is imported once they had time to open.

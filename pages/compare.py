@@ -7,11 +7,12 @@ import streamlit as st
 
 from pages.ui.curves import COLOURS, Chart, Trace, show_curves
 from pages.ui.frame import errors_shown, moment, plain, run_label, services
+from pages.ui.picking import pick_volume
 from pages.ui.viewer import Layer, Panel, prediction_layer, show_viewer, volume_layers
 from seglib.config import PredictConfig
 from seglib.jobs.submit import submit_prediction
 from seglib.previews import PreviewFacts, differing, flatten, preview_facts
-from seglib.store.datasets import VolumeRow, list_datasets
+from seglib.store.datasets import VolumeRow
 from seglib.store.metrics import list_previews
 from seglib.store.runs import RunRow, checkpoints, list_runs
 
@@ -105,19 +106,12 @@ def _settings(chosen: list[RunRow]) -> None:
 def _pictures(chosen: list[RunRow]) -> None:
     st.subheader("The same plane, segmented by each")
     previews = _shared_preview(chosen)
-    volumes = {volume.id: volume for dataset in list_datasets(services().store) for volume in dataset.volumes}
-    options = [*([0] if previews else []), *volumes]
-
-    def called(option: int) -> str:
-        return volumes[option].name if option else "Validation preview of these runs"
-
-    source = st.selectbox("On", options, format_func=called, key="compare.source")
-    if source is None:
-        return
-    if source == 0 and previews:
+    own = "Validation preview of these runs"
+    where = st.radio("On", [own, "A volume"], horizontal=True, key="compare.where") if previews else "A volume"
+    if where == own and previews:
         _show_previews(chosen, previews)
-    else:
-        _show_predictions(chosen, volumes[source])
+    elif (volume := pick_volume("compare.volume", preferred=chosen[0].config["data"]["dataset"])) is not None:
+        _show_predictions(chosen, volume)
 
 
 def _shared_preview(chosen: list[RunRow]) -> PreviewFacts | None:

@@ -1,10 +1,13 @@
 """Segment a volume with a trained run, look at the result, take it along."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from pages.ui.forms import FormContext, section
 from pages.ui.frame import duration, errors_shown, id_from_url, moment, plain, run_label, services
+from pages.ui.picking import pick_volume
 from pages.ui.viewer import Panel, prediction_layer, show_viewer, volume_layers
 from seglib.config import PredictConfig, parse_predict_config
 from seglib.jobs.submit import submit_prediction
@@ -20,17 +23,12 @@ def main() -> None:
     trained = {
         run.id: run for run in list_runs(services().store, kind="train") if checkpoints(services().store, run.id)
     }
-    volumes = {
-        volume.id: f"{dataset.name} / {volume.name}"
-        for dataset in list_datasets(services().store)
-        for volume in dataset.volumes
-    }
-    if not trained or not volumes:
+    if not trained or not list_datasets(services().store):
         st.info("Predicting needs a trained run, with its first validation behind it, and a volume.")
         st.page_link("train.py", label="Go to Train", icon=":material/model_training:")
         return
     with errors_shown():
-        _form(trained, volumes)
+        _form(trained)
     asked = id_from_url("prediction")
     if asked is not None:
         with errors_shown():
@@ -41,24 +39,27 @@ def main() -> None:
     _earlier()
 
 
-def _form(trained: dict[int, RunRow], volumes: dict[int, str]) -> None:
+def _form(trained: dict[int, RunRow]) -> None:
     wanted = id_from_url("run")
     first = wanted if wanted in trained else next(iter(trained))
-    start = PredictConfig(run=first, volume=next(iter(volumes)))
+    volume = pick_volume("predict.volume")
+    if volume is None:
+        return
+    start = PredictConfig(run=first, volume=volume.id)
     from seglib.inference.devices import list_devices
 
     context = FormContext(
         f"predict.{first}",
         choices={
             "run": {key: run_label(run) for key, run in trained.items()},
-            "volume": {key: f"{key} · {name}" for key, name in volumes.items()},
             "device": {"auto": "auto (the best there is)", **{name: name for name in list_devices()}},
         },
+        given={"volume": volume.id},
     )
-    values = {}
+    values: dict[str, Any] = {"volume": volume.id}
     left, right = st.columns(2)
     with left:
-        values |= {name: section(name, PredictConfig, start, context) for name in ("run", "volume")}
+        values |= {name: section(name, PredictConfig, start, context) for name in ("run",)}
     with right:
         values |= {name: section(name, PredictConfig, start, context) for name in ("checkpoint", "threshold")}
     with st.expander("More settings", icon=":material/settings:"):

@@ -162,7 +162,7 @@ def _state(run_id: int) -> None:
 
 def _curves(run: RunRow) -> None:
     """Loss, and Dice and IoU; the browser keeps them up to date by itself."""
-    names = class_names(services().store, run)
+    names = class_names(run)
     classes = [(f"val/dice/{name}", f"Dice of {name}, validation") for name in names if len(names) > 1]
     charts = [
         Chart(title, tuple(Trace(run.id, metric, label, _colour(index, metric), metric.startswith("step/"))
@@ -209,7 +209,7 @@ def _preview(run: RunRow) -> None:
         [Panel("Label", (image, truth)), Panel("Prediction", (image, prediction))],
         shape_zyx=facts.shape_zyx,
         voxel_size_nm=facts.voxel_size_nm,
-        classes=dict(enumerate(class_names(services().store, run), start=1)),
+        classes=dict(enumerate(class_names(run), start=1)),
         height=420,
     )
 

@@ -9,7 +9,7 @@ from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
 from seglib.config import RunConfig, parse_run_config
 from seglib.jobs.submit import submit_training
 from seglib.preflight import Preflight, check_run
-from seglib.store.datasets import DatasetRow, list_datasets
+from seglib.store.datasets import DatasetRow, DatasetSummary, get_dataset, list_datasets
 from seglib.training.advice import config_for
 
 COLUMNS = (("data", "patches"), ("model", "loss"), ("optimiser", "schedule", "length"))
@@ -17,7 +17,7 @@ COLUMNS = (("data", "patches"), ("model", "loss"), ("optimiser", "schedule", "le
 
 def main() -> None:
     st.title("Train")
-    datasets = {row.id: row for row in list_datasets(services().store) if row.label_kind != "none"}
+    datasets = {row.id: row for row in list_datasets(services().store) if row.labelled_count}
     if not datasets:
         st.info("There is no data set with labels yet. Import one, or make the demo data, on the Datasets page.")
         st.page_link("datasets.py", label="Go to Datasets", icon=":material/stacks:")
@@ -30,7 +30,7 @@ def main() -> None:
         _start(config, preflight)
 
 
-def _pick(datasets: dict[int, DatasetRow]) -> DatasetRow:
+def _pick(datasets: dict[int, DatasetSummary]) -> DatasetRow:
     asked = id_from_url("dataset")
     index = list(datasets).index(asked) if asked in datasets else 0
     chosen = st.selectbox(
@@ -41,7 +41,7 @@ def _pick(datasets: dict[int, DatasetRow]) -> DatasetRow:
         help="The images and labels to learn from. Only data sets with labels are listed.",
         key=f"train.dataset.{asked}",
     )
-    return datasets[chosen]
+    return get_dataset(services().store, chosen)
 
 
 def _form(dataset: DatasetRow) -> RunConfig:
@@ -54,7 +54,7 @@ def _form(dataset: DatasetRow) -> RunConfig:
         prefix,
         choices={"device": _devices()},
         fixed={"patches.shape.z": 1} if model_kind == "unet_2d" else {},
-        given={"data.dataset": dataset.id},
+        given={"data.dataset": dataset.id, "data.labels": dataset.labels.model_dump()},
     )
     values: dict[str, Any] = {}
     layout = sections(RunConfig, COLUMNS)

@@ -9,13 +9,14 @@ import numpy as np
 import psutil
 import torch
 
-from seglib.config import RunConfig
+from seglib.config import LabelScheme, RunConfig
 from seglib.data.splits import Region, Split, describe, split_data
 from seglib.errors import ConfigError
 from seglib.inference.devices import choose_device, use_half
 from seglib.models import is_flat, model_stride
 from seglib.models.unet import GROUPS
-from seglib.store.datasets import DatasetRow, VolumeRow, classes_of
+from seglib.store.datasets import DatasetRow, VolumeRow
+from seglib.training.advice import with_labels
 from seglib.training.cost import Cost, estimate_cost
 from seglib.workspace import Workspace
 
@@ -57,10 +58,12 @@ class Preflight:
 def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> Preflight:
     """Looks at a config and its data set without reading a voxel."""
     problems: list[Problem] = []
+    config = with_labels(config, dataset.labels)
     volumes = [volume for volume in dataset.volumes if volume.has_labels]
     problems += _data_problems(workspace, dataset, volumes)
+    problems += _label_problems(dataset, volumes, config.data.labels)
     try:
-        _, classes = classes_of(dataset, config.data.task)
+        classes = config.data.labels.names(config.data.task)
     except ConfigError as error:
         classes = ()
         if volumes:  # else it was said that there are no labels at all
@@ -113,21 +116,44 @@ def _data_problems(workspace: Workspace, dataset: DatasetRow, volumes: Sequence[
                     f"{volumes[0].shape_czyx[0]}: all volumes of a data set must have the same.",
                 )
             )
-        if volume.objects == 0 or (volume.label_counts is not None and set(volume.label_counts) <= {0}):
-            problems.append(Problem("warning", f"{volume.name}: nothing is labelled in it."))
-        if volume.label_counts is not None and set(volume.label_counts) and 0 not in volume.label_counts:
-            problems.append(
-                Problem("warning", f"{volume.name}: no voxel is background (label 0); every voxel counts as an object.")
-            )
-    labelled = [v for v in volumes if (v.objects or 0) > 0 or set(v.label_counts or {}) - {0}]
-    if volumes and not labelled:
-        problems.append(
-            Problem("error", f"{dataset.name}: no voxel of any volume is labelled, so there is nothing to learn.")
-        )
     unlabelled = [volume.name for volume in dataset.volumes if not volume.has_labels]
     if unlabelled and volumes:
-        problems.append(Problem("warning", f"Without labels, and left out: {', '.join(unlabelled)}."))
+        problems.append(Problem("warning", f"Without labels, and left out: {_some(unlabelled)}."))
     return problems
+
+
+def _label_problems(dataset: DatasetRow, volumes: Sequence[VolumeRow], labels: LabelScheme) -> list[Problem]:
+    """What can be said of label values from their counts alone."""
+    counted = [volume for volume in volumes if volume.label_counts is not None]
+    empty = [volume.name for volume in counted if not _foreground(volume, labels)]
+    problems = []
+    if volumes and len(empty) == len(volumes):
+        text = f"{dataset.name}: no voxel of any volume is labelled, so there is nothing to learn."
+        return [Problem("error", f"{text} Look under Labels on the Datasets page.")]
+    if empty:
+        problems.append(Problem("warning", f"Nothing is labelled in {_some(empty)}."))
+    full = [v.name for v in counted if set(v.label_counts or {}) <= _foreground(v, labels) | set(labels.ignore)]
+    if full and labels.kind == "instances":
+        problems.append(Problem("warning", f"Every voxel is an object, and none background, in {_some(full)}."))
+    present = {value for volume in counted for value in volume.label_counts or {}}
+    absent = [part.name for part in labels.classes if not present & set(part.values)]
+    if absent and len(counted) == len(volumes):
+        problems.append(Problem("warning", f"No voxel belongs to the class {_some(absent)}."))
+    return problems
+
+
+def _foreground(volume: VolumeRow, labels: LabelScheme) -> set[int]:
+    """The label values of a volume that are something to learn."""
+    present = set(volume.label_counts or {}) - set(labels.ignore)
+    if labels.kind == "classes":
+        return present & {value for part in labels.classes for value in part.values}
+    return present - set(labels.background)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _patch_problems(config: RunConfig, volumes: Sequence[VolumeRow], training: Sequence[Region]) -> list[Problem]:

@@ -9,9 +9,9 @@ from datetime import datetime
 
 import streamlit as st
 
-from seglib.errors import SeglibError, StoreError
+from seglib.config import LabelScheme
+from seglib.errors import SeglibError
 from seglib.store import Store, open_store
-from seglib.store.datasets import classes_of, get_dataset
 from seglib.store.runs import RunRow
 from seglib.workspace import Workspace, open_workspace
 
@@ -77,13 +77,10 @@ def run_label(run: RunRow) -> str:
     return f"{run.id} · {run.name}"
 
 
-def class_names(store: Store, run: RunRow) -> tuple[str, ...]:
-    """Names of the classes a training run learns; none where its data set is gone."""
+def class_names(run: RunRow) -> tuple[str, ...]:
+    """Names of the classes a training run learns."""
     data = run.config["data"]
-    try:
-        return classes_of(get_dataset(store, data["dataset"]), data["task"])[1]
-    except StoreError:
-        return ()
+    return LabelScheme.model_validate(data.get("labels", {})).names(data["task"])
 
 
 def id_from_url(name: str) -> int | None:

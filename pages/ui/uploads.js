@@ -96,6 +96,28 @@ async function sampleOf(file, { sampleBytes }) {
   return crc;
 }
 
+// The bytes of small files that can be read. All at once is several times as fast as one by one.
+async function contentsOf(items) {
+  const contents = new Map();
+  try {
+    const all = await bytesOf(new Blob(items.map((item) => item.file)));
+    let start = 0;
+    for (const item of items) contents.set(item, all.subarray(start, (start += item.size)));
+    if (start === all.length) return contents;
+  } catch {
+    // one of them, and only reading each tells which
+  }
+  contents.clear();
+  for (const item of items) {
+    try {
+      contents.set(item, await bytesOf(item.file));
+    } catch {
+      // left out
+    }
+  }
+  return contents;
+}
+
 async function canBeRead(file) {
   try {
     await file.slice(0, 1).arrayBuffer();
@@ -304,7 +326,10 @@ class Box {
     await Promise.all(under.map((job) => job.over));
     manifests.push(this.replaced); // by a list that was finished meanwhile
     const kept = new Set();
-    for (const box of shared.boxes.values()) for (const item of box.items.values()) kept.add(item.id);
+    for (const box of shared.boxes.values()) {
+      if (box.manifest) continue; // the server knows what that needs
+      for (const item of box.items.values()) kept.add(item.id);
+    }
     const ids = items.map((item) => item.id).filter((id) => id && !kept.has(id));
     const named = manifests.filter(Boolean);
     if (ids.length || named.length) await forget(ids, named);
@@ -393,7 +418,8 @@ class Box {
           this.paintSoon();
         };
         try {
-          const answer = await send("PUT", `${item.id}?offset=${item.sent}`, slice, { signal: job.ends.signal, sent });
+          const place = `${item.id}?offset=${item.sent}`;
+          const answer = await send("PUT", place, slice, { signal: job.ends.signal, sent });
           item.sent = answer.received;
           surprises = 0;
           shared.wait = 0;
@@ -409,25 +435,18 @@ class Box {
       item.state = "done";
       item.unsure = false;
     } catch (error) {
-      await this.itemTrouble([item], error);
+      await this.largeTrouble(item, error);
     }
   }
 
   async sendSmall(group, job) {
     const { signal } = job.ends;
-    const content = new Map();
-    await Promise.all(
-      group.map(async (item) => {
-        try {
-          const bytes = await bytesOf(item.file);
-          item.sample = crc32(bytes);
-          content.set(item, bytes);
-        } catch {
-          fail(item, UNREADABLE);
-        }
-      }),
-    );
+    const content = await contentsOf(group);
     const readable = group.filter((item) => content.has(item));
+    for (const item of group) {
+      if (content.has(item)) item.sample = crc32(content.get(item));
+      else fail(item, UNREADABLE);
+    }
     await this.register(readable, signal);
     const missing = readable.filter((item) => item.state === "busy");
     if (!missing.length) return;
@@ -477,19 +496,27 @@ class Box {
     }
   }
 
-  async itemTrouble(items, error) {
-    if (error instanceof Lost) {
-      for (const item of items) if (!(await canBeRead(item.file))) fail(item, UNREADABLE);
-      if (items.every((item) => item.state === "failed")) return;
-    } else if (error.status === 404) {
-      for (const item of items) Object.assign(item, { id: null, sent: 0, unsure: false, state: "waiting" });
+  async largeTrouble(item, error) {
+    if (error instanceof Stopped) this.recheck(item);
+    if (error instanceof Lost && !(await canBeRead(item.file))) return fail(item, UNREADABLE);
+    if (error instanceof Refused && error.status === 404) {
+      Object.assign(item, { id: null, sent: 0, unsure: false });
       this.prepared = false;
-      return;
-    } else if (error instanceof Refused && error.status !== 507) {
-      for (const item of items) fail(item, error.message);
-      return;
+      return undefined;
     }
+    if (error instanceof Refused && error.status !== 507) return fail(item, error.message);
     throw error;
+  }
+
+  // Part of the slice that was cut off has arrived; without it the bar would jump back.
+  async recheck(item) {
+    try {
+      const { received } = await send("GET", item.id);
+      if (item.state === "waiting") item.sent = received;
+      this.paint();
+    } catch (error) {
+      if (!(error instanceof Lost || error instanceof Refused)) throw error; // it is asked again before it goes on
+    }
   }
 
   trouble(error) {
@@ -607,6 +634,12 @@ function duration(seconds) {
   return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
 }
 
+function wentOn(found, bytes) {
+  if (found >= bytes) return "All of it was on the server already.";
+  const percent = share(found, bytes);
+  return `${percent ? `Went on at ${percent} %: ` : ""}${size(found)} were on the server already.`;
+}
+
 const share = (part, whole) => (whole ? Math.floor((100 * part) / whole) : 100);
 
 // ---------------------------------------------------------------- on the screen
@@ -677,7 +710,7 @@ class View {
   makeArea() {
     const area = element("div", "area");
     this.list = element("ul", "files");
-    this.more = element("div", "more");
+    this.more = element("li", "more");
     this.total = element("span", "total");
     this.clear = this.button("Remove all", () => this.ask([...this.box.items.values()], this.clear));
     const top = element("div", "bar");
@@ -701,7 +734,7 @@ class View {
     this.hold = this.button("Pause", () => (GOING.has(this.root.dataset.state) ? this.box.pause() : this.box.resume()));
     const bottom = element("div", "bar");
     bottom.append(this.progress, this.hold);
-    area.append(top, this.asking, this.list, this.more, this.meter, bottom);
+    area.append(top, this.asking, this.list, this.meter, bottom);
     return area;
   }
 
@@ -729,7 +762,7 @@ class View {
     this.asked = { items, from };
     if (!bytes) return this.answer(true);
     const what = items.length === 1 ? items[0].name : count(items.length, "file");
-    this.question.textContent = `Remove ${what}? ${size(bytes)} of it ${items.length === 1 ? "is" : "are"} uploaded.`;
+    this.question.textContent = `Remove ${what}? ${size(bytes)} were uploaded.`;
     this.question.title = this.question.textContent;
     this.asking.hidden = false;
     this.top.hidden = true;
@@ -783,7 +816,7 @@ class View {
     if (box.problem) parts.push(box.problem);
     if (state === "waiting") parts.push("Waiting for the server … The upload goes on by itself.");
     if (failed) parts.push(`${count(failed, "file")} could not be uploaded: remove ${failed > 1 ? "them" : "it"}, or try again.`);
-    if (box.found) parts.push(`Went on at ${share(box.found, bytes)} %: ${size(box.found)} were on the server already.`);
+    if (box.found) parts.push(wentOn(box.found, bytes));
     if (box.leftOut) parts.push(box.leftOut);
     return parts.join(" ");
   }
@@ -811,7 +844,9 @@ class View {
         before = line;
       }
       const more = items.size - shown.size;
-      setText(this.more, more ? `and ${count(more, "more file")}` : "");
+      setText(this.more, `and ${count(more, "more file")}`);
+      if (more) this.list.append(this.more);
+      else this.more.remove();
       for (const { cross } of this.rows.values()) cross.disabled = data?.disabled ?? false;
     }
     for (const [item, { status, problem }] of this.rows) {
@@ -845,7 +880,7 @@ export default function ({ data, parentElement, setStateValue }) {
   }
   if (box.view.root.parentNode !== parentElement) {
     parentElement.append(box.view.root);
-    box.told = ""; // the page may have forgotten
+    box.told = JSON.stringify(data.told); // the page may have forgotten what it was told
   }
   box.update(data, setStateValue);
   // A box that holds nothing is not kept for a key that may never come back.

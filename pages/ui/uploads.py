@@ -67,6 +67,7 @@ def upload_box(
         "accept": [ending.lower() for ending in accept],
         "disabled": disabled,
         "gone": gone,
+        "told": known,
         "limits": _LIMITS,
     }
     result = _component(key=key, data=data, default={"upload": {}}, on_upload_change=lambda: None)

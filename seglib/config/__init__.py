@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from seglib.config.labels import LabelScheme
 from seglib.config.networks import (
     BCELossConfig,
     CrossEntropyLossConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "DataConfig",
     "DiceBCELossConfig",
     "DiceLossConfig",
+    "LabelScheme",
     "LengthConfig",
     "LossConfig",
     "ModelConfig",
@@ -77,11 +79,17 @@ class DataConfig(Part):
         description="The images and labels to learn from.",
         json_schema_extra={"widget": "dataset"},
     )
+    labels: LabelScheme = Field(
+        default_factory=LabelScheme,
+        title="Labels",
+        description="How label values are read. A run keeps what its data set said when it was started.",
+        json_schema_extra={"widget": "hidden"},
+    )
     task: Literal["foreground", "classes"] = Field(
         "foreground",
         title="Task",
-        description="Foreground: everything labelled against the rest. Classes: every label value is a class of its "
-        "own (only where the labels are classes).",
+        description="Foreground: everything labelled against the rest. Classes: every class of the data set by itself "
+        "(where labels are classes, or instances with borders).",
     )
     split: Literal["auto", "volumes", "block"] = Field(
         "auto",

@@ -92,9 +92,14 @@ class LabelScheme(Part):
         return tuple(part.name for part in self.classes)
 
     def values(self, task: Task) -> tuple[int, ...]:
-        """The number that stands for each of these classes in predictions: the smallest of its label values."""
+        """The number that stands for each of these classes in predictions: the smallest of its label values.
+
+        They are counted from 1 where a value does not fit into 16 bits, as the codes of colours do not.
+        """
         if task == "classes" and self.kind == "classes":
-            return tuple(min(part.values) for part in self.classes)
+            smallest = tuple(min(part.values) for part in self.classes)
+            if max(smallest, default=0) < 2**16 and 0 not in smallest:
+                return smallest
         return tuple(range(1, len(self.names(task)) + 1))
 
     def colours(self, task: Task) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ Chunks are four planes deep and 512 voxels wide, so that a plane along z touches
 y or x does not touch all of them; very large planes are chunked one by one, which bounds the memory of writing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import zarr
@@ -82,19 +82,18 @@ def create_volume(
 ) -> zarr.Array:
     """Makes an empty OME-Zarr volume and returns its image array (C, Z, Y, X), to be filled slab by slab."""
     group = zarr.create_group(store=str(path), zarr_format=3, overwrite=False)
-    describe_image(group, name=name, scales=[(1.0, *voxel_size_nm)])
+    group.attrs.update(image_description(name=name, scales=[(1.0, *voxel_size_nm)]))
     return create_array(group, "0", shape_czyx, dtype)
 
 
-def describe_image(
-    group: zarr.Group,
+def image_description(
     *,
     name: str,
     scales: Sequence[tuple[float, ...]],
     windows: Sequence[tuple[float, float]] = (),
     channel_names: Sequence[str] = (),
-) -> None:
-    """Writes the OME metadata of an image. scales: voxel size (c, z, y, x) of each level, in nm, with 1 for c.
+) -> dict[str, Any]:
+    """The attributes of an image group. scales: voxel size (c, z, y, x) of each level, in nm, with 1 for c.
 
     windows: grey values shown as black and as white, of each channel. channel_names: as many, or none.
     """
@@ -104,17 +103,22 @@ def describe_image(
         "multiscales": [_multiscale(name, axes, scales)],
         "omero": {"channels": _channels(windows, channel_names)},
     }
-    group.attrs.update({"ome": described})
+    return {"ome": described}
 
 
-def describe_labels(group: zarr.Group, *, name: str, scales: Sequence[tuple[float, ...]]) -> None:
-    """Writes the OME metadata of a label layer. scales: voxel size (z, y, x) of each level, in nm."""
+def labels_description(*, name: str, scales: Sequence[tuple[float, ...]]) -> dict[str, Any]:
+    """The attributes of the group of a label layer. scales: voxel size (z, y, x) of each level, in nm."""
     described: dict[str, Any] = {
         "version": "0.5",
         "multiscales": [_multiscale(name, _SPACE_AXES, scales)],
         "image-label": {"source": {"image": "../../"}},
     }
-    group.attrs.update({"ome": described})
+    return {"ome": described}
+
+
+def layers_description(layers: Iterable[str]) -> dict[str, Any]:
+    """The attributes of the group that holds the label layers."""
+    return {"ome": {"version": "0.5", "labels": sorted(layers)}}
 
 
 def scales_of(levels: Sequence["Level"], voxel_size_nm: VoxelSize) -> list[tuple[float, ...]]:
@@ -135,7 +139,7 @@ def create_labels(
     A layer of the same name is replaced.
     """
     group = label_group(path, layer)
-    describe_labels(group, name=layer, scales=[voxel_size_nm])
+    group.attrs.update(labels_description(name=layer, scales=[voxel_size_nm]))
     return create_array(group, "0", shape_zyx, dtype)
 
 
@@ -143,8 +147,7 @@ def label_group(path: str | PathLike[str], layer: str) -> zarr.Group:
     """An empty group for a label layer of the volume at `path`; one of the same name is replaced."""
     root = zarr.open_group(store=str(path), mode="a", zarr_format=3)
     labels = root.require_group("labels")
-    named = {*_ome(labels).get("labels", []), layer}
-    labels.attrs["ome"] = {"version": "0.5", "labels": sorted(named)}
+    labels.attrs.update(layers_description({*_ome(labels).get("labels", []), layer}))
     return labels.create_group(layer, overwrite=True)
 
 
@@ -212,8 +215,13 @@ def chunk_planes(shape_zyx: tuple[int, int, int], dtype: DTypeLike) -> int:
     return 1 if plane_bytes > LARGE_PLANE_BYTES else min(CHUNK_ZYX[0], shape_zyx[0])
 
 
-def create_array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> zarr.Array:
-    """An empty array (C, Z, Y, X) or (Z, Y, X) in a group, compressed, chunked for looking at planes."""
+def create_array(
+    group: zarr.Group, name: str, shape: tuple[int, ...], dtype: DTypeLike, *, separator: Literal["/", "."] = "/"
+) -> zarr.Array:
+    """An empty array (C, Z, Y, X) or (Z, Y, X) in a group, compressed, chunked for looking at planes.
+
+    separator: of a chunk's place in the name of its file; with "/" chunks lie in nested folders.
+    """
     z, y, x = shape[-3:]
     spatial = (chunk_planes((z, y, x), dtype), min(CHUNK_ZYX[1], y), min(CHUNK_ZYX[2], x))
     return group.create_array(
@@ -223,6 +231,7 @@ def create_array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: DT
         chunks=(1,) * (len(shape) - 3) + spatial,
         compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
         dimension_names=["c", "z", "y", "x"][-len(shape) :],
+        chunk_key_encoding={"name": "default", "separator": separator},
     )
 
 

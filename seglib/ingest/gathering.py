@@ -1,9 +1,9 @@
 """From a door – a path on this machine or uploaded files – to a proposal of volumes."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from seglib.data.doors import existing_path, expand, files_at
+from seglib.data.doors import LIST, existing_path, expand, files_at
 from seglib.data.pairing import Proposal, propose
 from seglib.data.readers import SourceFile
 from seglib.data.readers.sources import confine
@@ -37,11 +37,12 @@ def gather(door: Door, scratch: Path, watch: Watch) -> Proposal:
     if door.path:
         images = files_at(door.path, resolve=resolve, scratch=scratch)
         labels = files_at(door.labels_path, resolve=resolve, scratch=scratch) if door.labels_path.strip() else ()
-        name = Path(door.path.rstrip("/")).name
+        first = door.path.rstrip("/")
     else:
-        images = tuple(expand(list(door.images), scratch))
-        labels = tuple(expand(list(door.labels), scratch))
-        name = ""
+        images, labels = expand(door.images, scratch), expand(door.labels, scratch)
+        first = door.images[0].name if door.images else ""
     watch.step(0, "Finding which labels belong to which image")
     proposal = propose(images, labels)
-    return replace(proposal, name=proposal.name or name)
+    # A list is made of images that have nothing to do with each other.
+    separate = proposal.separate or first.lower().endswith(LIST)
+    return replace(proposal, name=proposal.name or PurePosixPath(first).stem, separate=separate)

@@ -32,7 +32,9 @@ def read_labels(
     kind, notes = _kind(request, facts, different)
     ignore = _ignored(request, facts)
     notes += [
-        f"Labels stored as {dtype} were converted." for dtype in sorted({f.dtype for f in facts}) if dtype[0] != "u"
+        f"Labels stored as {dtype} were converted to whole numbers."
+        for dtype in sorted({f.dtype for f in facts})
+        if dtype[0] != "u"
     ]
     if kind == "instances":
         return LabelScheme(kind="instances", ignore=ignore), counts, (*notes, *_instance_notes(facts, counts))

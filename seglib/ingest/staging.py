@@ -5,11 +5,13 @@ neither workspace nor database.
 """
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -17,10 +19,21 @@ from numpy.typing import NDArray
 
 from seglib.data import checks
 from seglib.data.planning import PlannedVolume
-from seglib.data.pyramids import LayerWriter, Level, layer_writer, levels_of
+from seglib.data.pyramids import Level, layer_writer, levels_of
 from seglib.data.readers import SourceFile
+from seglib.data.readers.axes import OrientedFile
+from seglib.data.small import is_small, small_layer, write_group
 from seglib.data.stacks import Stack
-from seglib.data.volumes import TRUTH, contrast_of, describe_image, describe_labels, label_group, scales_of
+from seglib.data.volumes import (
+    TRUTH,
+    VoxelSize,
+    contrast_of,
+    image_description,
+    label_group,
+    labels_description,
+    layers_description,
+    scales_of,
+)
 from seglib.errors import DataError
 from seglib.store.datasets import NewVolume
 
@@ -31,6 +44,14 @@ _SAMPLED_VOXELS = 1 << 16
 _SAMPLED_BYTES = 64 << 10
 _SLAB_BYTES = 128 << 20
 _SMALL_SLAB_BYTES = 8 << 20
+
+
+class Writer(Protocol):
+    """What takes the planes of a layer from front to back."""
+
+    @property
+    def slab_planes(self) -> int: ...
+    def write(self, planes: NDArray[Any], /) -> None: ...
 
 
 class ImportCancelled(DataError):
@@ -95,8 +116,8 @@ def stage_volumes(volumes: Sequence[tuple[int, PlannedVolume]], folder: Path, wa
         except ImportCancelled:
             raise
         except DataError as error:
-            problems.append(str(error))
-            if len(problems) == MOST_PROBLEMS:
+            problems += str(error).splitlines()
+            if len(problems) >= MOST_PROBLEMS:
                 break
     refuse(problems)
     return staged
@@ -133,10 +154,9 @@ def _files_of(path: Path) -> list[Path]:
 
 def _stage(index: int, volume: PlannedVolume, path: Path, watch: Watch) -> StagedVolume:
     shape_czyx = volume.image.shape_czyx
-    levels = levels_of(shape_czyx[1:], volume.voxel_size_nm)
-    root = zarr.create_group(store=str(path), zarr_format=3)
-    contrast = _write_image(root, volume, levels, watch)
-    facts = None if volume.labels is None else _write_labels(path, volume.labels, volume, levels, watch)
+    target = _Target(path, levels_of(shape_czyx[1:], volume.voxel_size_nm), volume.voxel_size_nm)
+    contrast = _write_image(target, volume, watch)
+    facts = None if volume.labels is None else _write_labels(target, volume.labels, watch)
     row = NewVolume(
         name=volume.name,
         group=volume.group,
@@ -153,56 +173,104 @@ def _stage(index: int, volume: PlannedVolume, path: Path, watch: Watch) -> Stage
     return StagedVolume(index, row, facts)
 
 
-def _write_image(
-    root: zarr.Group, volume: PlannedVolume, levels: tuple[Level, ...], watch: Watch
-) -> tuple[float, float]:
+@dataclass(frozen=True)
+class _Target:
+    """Where a volume is written to, and its levels."""
+
+    path: Path
+    levels: tuple[Level, ...]
+    voxel_size_nm: VoxelSize
+
+    @property
+    def is_small(self) -> bool:
+        return is_small(self.levels[0].shape_zyx)
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels" / TRUTH
+
+    @property
+    def scales(self) -> list[tuple[float, ...]]:
+        return scales_of(self.levels, self.voxel_size_nm)
+
+    def image_layer(self, channels: int, dtype: np.dtype[Any]) -> AbstractContextManager[Writer]:
+        if self.is_small:
+            return small_layer(self.path, self.levels[0].shape_zyx, channels=channels, dtype=dtype)
+        group = zarr.create_group(store=str(self.path), zarr_format=3)
+        return layer_writer(group, self.levels, channels=channels, dtype=dtype, average=True)
+
+    def label_layer(self, dtype: np.dtype[Any]) -> AbstractContextManager[Writer]:
+        if self.is_small:
+            shutil.rmtree(self.labels, ignore_errors=True)  # of a first try with fewer bits
+            return small_layer(self.labels, self.levels[0].shape_zyx, channels=0, dtype=dtype)
+        group = label_group(self.path, TRUTH)
+        return layer_writer(group, self.levels, channels=0, dtype=dtype, average=False)
+
+    def describe(self, folder: Path, attributes: Mapping[str, Any]) -> None:
+        if self.is_small:
+            write_group(folder, attributes)
+        else:
+            zarr.open_group(store=str(folder), mode="r+").attrs.update(dict(attributes))
+
+
+def _write_image(target: _Target, volume: PlannedVolume, watch: Watch) -> tuple[float, float]:
     """Writes the image with its pyramid and metadata; returns what grey of channel 0 is shown black and white."""
     channels, depth, _, _ = volume.image.shape_czyx
     samples, every = [], max(1, depth // _SAMPLED_PLANES)
-    with layer_writer(root, levels, channels=channels, dtype=volume.image.dtype, average=True) as writer:
+    with target.image_layer(channels, volume.image.dtype) as writer:
         for z0, planes in _slabs(volume.image, writer, watch, f"Importing {volume.name}"):
             writer.write(planes)
             sampled = planes[:, -z0 % every :: every].reshape(channels, -1)
             samples.append(sampled[:, :: max(1, sampled.shape[1] // _SAMPLED_VOXELS)].copy())
     windows = [contrast_of(channel) for channel in np.concatenate(samples, axis=1)]
-    describe_image(
-        root,
-        name=volume.name,
-        scales=[(1.0, *scale) for scale in scales_of(levels, volume.voxel_size_nm)],
-        windows=windows,
-        channel_names=volume.channel_names,
-    )
+    scales = [(1.0, *scale) for scale in target.scales]
+    names = volume.channel_names
+    description = image_description(name=volume.name, scales=scales, windows=windows, channel_names=names)
+    target.describe(target.path, description)
     return windows[0]
 
 
-def _write_labels(
-    path: Path, labels: Stack, volume: PlannedVolume, levels: tuple[Level, ...], watch: Watch
-) -> LabelFacts:
-    dtype = _stored_dtype(labels)
+def _write_labels(target: _Target, labels: Stack, watch: Watch) -> LabelFacts:
     try:
-        scan = _copy_labels(path, labels, levels, dtype, watch)
+        scan = _copy_labels(target, labels, _stored_dtype(labels), watch)
     except _TooLarge:
-        scan = _copy_labels(path, labels, levels, np.dtype(np.uint64), watch)
-    group = zarr.open_group(store=str(path / "labels" / TRUTH), mode="r+")
-    describe_labels(group, name=TRUTH, scales=scales_of(levels, volume.voxel_size_nm))
+        scan = _copy_labels(target, labels, np.dtype(np.uint64), watch)
+    if target.is_small:
+        write_group(target.labels.parent, layers_description([TRUTH]))
+    target.describe(target.labels, labels_description(name=TRUTH, scales=target.scales))
     colours = {value: colour for file in labels.files for value, colour in file.file.colours.items()}
     return scan.facts(str(labels.dtype), colours)
 
 
-def _copy_labels(
-    path: Path, labels: Stack, levels: tuple[Level, ...], dtype: np.dtype[Any], watch: Watch
-) -> "_LabelScan":
+def _copy_labels(target: _Target, labels: Stack, dtype: np.dtype[Any], watch: Watch) -> "_LabelScan":
     scan = _LabelScan(set(np.linspace(0, labels.shape_czyx[1] - 1, _SAMPLED_PLANES).astype(int).tolist()))
-    group = label_group(path, TRUTH)
-    name = labels.sources[0].name
-    with layer_writer(group, levels, channels=0, dtype=dtype, average=False) as writer:
-        for z0, planes in _slabs(labels, writer, watch, f"Importing {name}"):
-            whole = checks.colour_labels(planes) if len(planes) == 3 else checks.whole_labels(planes[0], name)
-            if whole.dtype.itemsize > dtype.itemsize:
-                raise _TooLarge
-            scan.add(z0, whole, had_negative=planes.dtype.kind != "u" and bool((planes < 0).any()))
-            writer.write(whole.astype(dtype, copy=False))
+    problems: list[str] = []
+    with target.label_layer(dtype) as writer:
+        start = 0
+        # File by file, so that every file with a problem is named.
+        for file in labels.files:
+            try:
+                _copy_label_file(file, start, writer, dtype, scan, watch)
+            except ImportCancelled:
+                raise
+            except DataError as error:
+                problems.append(str(error))
+            start += file.shape_czyx[1]
+        if problems:
+            raise DataError("\n".join(problems))
     return scan
+
+
+def _copy_label_file(
+    file: OrientedFile, start: int, writer: Writer, dtype: np.dtype[Any], scan: "_LabelScan", watch: Watch
+) -> None:
+    name = file.source.name
+    for z0, planes in _slabs(Stack((file,)), writer, watch, f"Importing {name}"):
+        whole = checks.colour_labels(planes) if len(planes) == 3 else checks.whole_labels(planes[0], name)
+        if whole.dtype.itemsize > dtype.itemsize:
+            raise _TooLarge
+        scan.add(start + z0, whole, had_negative=planes.dtype.kind != "u" and bool((planes < 0).any()))
+        writer.write(whole.astype(dtype, copy=False))
 
 
 class _TooLarge(Exception):
@@ -217,7 +285,7 @@ def _stored_dtype(labels: Stack) -> np.dtype[Any]:
     return checks.whole_labels(np.empty(0, labels.dtype), "").dtype
 
 
-def _slabs(stack: Stack, writer: LayerWriter, watch: Watch, text: str) -> Iterator[tuple[int, NDArray[Any]]]:
+def _slabs(stack: Stack, writer: Writer, watch: Watch, text: str) -> Iterator[tuple[int, NDArray[Any]]]:
     """Planes from front to back, as many at once as are cheap to read and fit into memory."""
     channels, depth, rows, columns = stack.shape_czyx
     plane_bytes = channels * rows * columns * stack.dtype.itemsize

@@ -3,20 +3,24 @@
 from seglib.config import PredictConfig, RunConfig
 from seglib.errors import CheckpointError, StoreError
 from seglib.store import Store
-from seglib.store.datasets import get_dataset, get_volume
+from seglib.store.datasets import get_summary, get_volume
 from seglib.store.runs import create_run, get_run, requeue
+from seglib.training.advice import with_labels
 
 
 def submit_training(store: Store, config: RunConfig) -> int:
-    """Queues a training and returns its run id. An empty name becomes data set and network."""
+    """Queues a training and returns its run id. An empty name becomes data set and network.
+
+    Where the config does not say how label values are read, the run keeps how the data set reads them now.
+    """
     from seglib.inference.devices import choose_device
 
-    dataset = get_dataset(store, config.data.dataset)
+    dataset = get_summary(store, config.data.dataset)
     name = (
         config.name.strip()
         or f"{dataset.name} · {config.model.kind.replace('_', ' ')} · {config.loss.kind.replace('_', ' ')}"
     )
-    config = config.model_copy(update={"name": name[:200]})
+    config = with_labels(config, dataset.labels).model_copy(update={"name": name[:200]})
     device = choose_device(config.compute.device)
     return create_run(store, "train", name=config.name, config=config.model_dump(mode="json"), device=device)
 

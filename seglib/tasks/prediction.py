@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from seglib.checkpoints import Checkpoint, load_checkpoint
 from seglib.config import PredictConfig, RunConfig, parse_predict_config, parse_run_config
+from seglib.config.labels import IGNORE, LabelScheme, Task
 from seglib.data.splits import Region, split_data
-from seglib.data.targets import class_ids
+from seglib.data.targets import learn, margin
 from seglib.data.volumes import Array, Volume, create_labels, fitting_uint, open_volume
 from seglib.errors import CheckpointError, ConfigError, SeglibError
 from seglib.events import Ended, Event, Measured, Note, Progress, Started
@@ -23,7 +24,7 @@ from seglib.losses import outputs_of
 from seglib.metrics.overlap import count_overlap, dice, iou, mean_score, no_counts
 from seglib.models import build_model
 from seglib.store import Store
-from seglib.store.datasets import VolumeRow, get_dataset, get_volume
+from seglib.store.datasets import VolumeRow, get_dataset, get_summary, get_volume
 from seglib.store.runs import RunRow, checkpoints, get_run
 from seglib.training.setup import make_predictor
 from seglib.workspace import Workspace
@@ -38,7 +39,8 @@ def prediction_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop)
     row = get_volume(store, config.volume)
     model = load_model(trained_checkpoint(workspace, store, config), config)
     volume = open_volume(workspace.volume(row.id))
-    origin = _seen_in_training(store, row, parse_run_config(get_run(store, config.run).config))
+    trained = parse_run_config(get_run(store, config.run).config)
+    origin = _seen_in_training(store, row, trained)
     with workspace.scratch() as scratch:
         target = create_labels(
             scratch / "labels.zarr",
@@ -47,18 +49,21 @@ def prediction_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop)
             dtype=fitting_uint(max(model.values)),
             voxel_size_nm=volume.voxel_size_nm,
         )
-        compare = _Comparison(volume, model)
+        compare = _comparison(store, row, volume, trained, model)
 
         def write(z: int, planes: NDArray[Any]) -> None:
             target[z : z + len(planes)] = planes.astype(target.dtype)
-            compare.add(z, planes)
+            if compare:
+                compare.add(z, planes)
 
         for event in predict_labels(model, volume.image, config, write=write, stop=stop):
             if isinstance(event, Ended) and event.reason == "finished":
                 _place(scratch / "labels.zarr", workspace.prediction(run.id))
-                if scores := compare.scores():
-                    yield Measured(scores)
-                    yield Note(f"Scores are over the whole volume. {origin}")
+                if compare:
+                    yield Measured(compare.scores())
+                    yield Note(f"Scores are over {compare.extent}. {origin}")
+                elif volume.labels is not None:
+                    yield Note("The labels of the volume have other classes than the run learned: nothing is measured.")
             yield event
 
 
@@ -131,34 +136,65 @@ def predict_labels(
     yield Ended("finished")
 
 
-class _Comparison:
-    """Counts a prediction against the volume's labels while it is written, where there are labels."""
+class Comparison:
+    """Counts a prediction against a volume's labels while it is written.
 
-    def __init__(self, volume: Volume, model: TrainedModel) -> None:
-        self._truth = volume.labels
-        self._model = model
+    truth: (Z, Y, X) raw labels; scheme: how they are read; task: of the run.
+    Classes are compared by their names, or as they come where there is one on both sides; voxels that were not
+    annotated are left out.
+    """
+
+    def __init__(self, truth: Array, scheme: LabelScheme, task: Task, model: TrainedModel) -> None:
+        self._truth, self._scheme, self._task, self._model = truth, scheme, task, model
+        names = scheme.names(task)
+        # Class id of the labels -> class id of the model; classes the model does not know are background to it.
+        if len(names) == len(model.names) == 1:
+            known = [1]
+        else:
+            known = [model.names.index(name) + 1 if name in model.names else 0 for name in names]
+        self.comparable = any(known)
+        self._ids = np.zeros(256, np.uint8)
+        self._ids[1 : len(known) + 1] = known
+        self._ids[IGNORE] = IGNORE
         self._counts = no_counts(len(model.values))
 
     def add(self, z: int, planes: NDArray[Any]) -> None:
-        if self._truth is None:
-            return
-        truth = np.asarray(self._truth[z : z + len(planes)])
-        if len(self._model.values) == 1:
-            found, real = (planes > 0).astype(np.uint8), (truth > 0).astype(np.uint8)
-        else:
-            known = np.where(np.isin(truth, self._model.values), truth, 0)
-            found, real = (class_ids(labels, "classes", self._model.values) for labels in (planes, known))
-        self._counts += count_overlap(found, real, len(self._model.values))
+        """Adds planes z … of predicted label values (dz, Y, X)."""
+        more, depth = margin(self._scheme), self._truth.shape[0]
+        low, high = max(0, z - more), min(depth, z + len(planes) + more)
+        ids = learn(np.asarray(self._truth[low:high]), self._scheme, self._task)
+        real = self._ids[ids[z - low : z - low + len(planes)]]
+        table = np.zeros(max(self._model.values) + 1, np.uint8)
+        table[list(self._model.values)] = np.arange(1, len(self._model.values) + 1)
+        self._counts += count_overlap(table[planes], real, len(self._model.values))
+
+    @property
+    def extent(self) -> str:
+        """What the scores are over, in words."""
+        return "all annotated voxels of the volume" if self._scheme.ignore else "the whole volume"
 
     def scores(self) -> dict[str, float]:
-        """Mean Dice and IoU, and Dice per class where there are several; nothing where there are no labels."""
-        if self._truth is None:
-            return {}
+        """Mean Dice and IoU, and Dice per class where there are several."""
         per_class = dice(self._counts)
         scores = {"dice": mean_score(per_class), "iou": mean_score(iou(self._counts))}
         if len(per_class) > 1:
             scores |= {f"dice/{name}": float(value) for name, value in zip(self._model.names, per_class, strict=True)}
         return scores
+
+
+def _comparison(
+    store: Store, row: VolumeRow, volume: Volume, config: RunConfig, model: TrainedModel
+) -> Comparison | None:
+    """What a prediction is measured against: the labels as the run read them, or as their own data set does."""
+    if volume.labels is None:
+        return None
+    own = row.dataset_id == config.data.dataset
+    scheme = config.data.labels if own else get_summary(store, row.dataset_id).labels
+    try:
+        comparison = Comparison(volume.labels, scheme, config.data.task, model)
+    except ConfigError:  # labels of another kind than the run learned
+        return None
+    return comparison if comparison.comparable else None
 
 
 def _seen_in_training(store: Store, volume: VolumeRow, config: RunConfig) -> str:

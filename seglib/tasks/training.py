@@ -24,7 +24,7 @@ from seglib.data.volumes import (
 from seglib.errors import CheckpointError, ConfigError
 from seglib.events import CheckpointMade, Event, Note, PreviewMade, PreviewSaved, Saved, Saving
 from seglib.store import Store
-from seglib.store.datasets import DatasetRow, classes_of, get_dataset
+from seglib.store.datasets import DatasetRow, get_dataset
 from seglib.store.runs import RunRow
 from seglib.training.loop import train
 from seglib.workspace import Workspace
@@ -36,7 +36,6 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
     """The events of a training run, see `run_task`."""
     config = parse_run_config(run.config)
     dataset = get_dataset(store, config.data.dataset)
-    values, names = classes_of(dataset, config.data.task)
     _write_config(workspace.run(run.id), run)
     resume, problems = latest_checkpoint(workspace, run.id)
     yield from (Note(text) for text in problems)
@@ -45,7 +44,7 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
     elif run.attempt > 1:
         yield Note("There is no checkpoint yet: starting from the beginning.")
     volumes = open_dataset(workspace, dataset)
-    for event in train(config, volumes, values=values, names=names, resume=resume, stop=stop):
+    for event in train(config, volumes, resume=resume, stop=stop):
         match event:
             case CheckpointMade(kind, checkpoint):
                 yield Saving(kind)

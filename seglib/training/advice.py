@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from seglib.config import DataConfig, ModelConfig, PatchConfig, RunConfig, UNet2DConfig, UNet3DConfig
+from seglib.config import DataConfig, LabelScheme, ModelConfig, PatchConfig, RunConfig, UNet2DConfig, UNet3DConfig
 from seglib.data.splits import Shape, split_data
 from seglib.errors import ConfigError
 from seglib.store.datasets import DatasetRow
@@ -22,17 +22,18 @@ def config_for(dataset: DatasetRow) -> RunConfig:
         dataset.id,
         [volume.shape_zyx for volume in labelled],
         [volume.group or volume.name for volume in labelled],
-        classes=dataset.label_kind == "classes" and len(dataset.label_values) > 1,
+        labels=dataset.labels,
     )
 
 
-def first_config(dataset_id: int, shapes: Sequence[Shape], groups: Sequence[str], *, classes: bool) -> RunConfig:
+def first_config(dataset_id: int, shapes: Sequence[Shape], groups: Sequence[str], *, labels: LabelScheme) -> RunConfig:
     """A config whose patch and depth fit every training part of volumes of these shapes (z, y, x).
 
-    classes: whether the labels are classes, so that each is learned, or objects, so that foreground is.
+    labels: several classes, or objects with borders, are each learned; otherwise the foreground is.
     A network without depth is taken where there are fewer than four planes.
     """
-    data = DataConfig(dataset=dataset_id, task="classes" if classes else "foreground")
+    several = len(labels.classes) > 1 or labels.borders is not None
+    data = DataConfig(dataset=dataset_id, labels=labels, task="classes" if several else "foreground")
     split = split_data(shapes, groups, data, seed=0)
     room = [min(region.shape[axis] for region in split.training) for axis in range(3)]
     flat = room[0] < 4
@@ -45,6 +46,13 @@ def first_config(dataset_id: int, shapes: Sequence[Shape], groups: Sequence[str]
     fitted = [side if flat and axis == 0 else max(step, side // step * step) for axis, side in enumerate(patch)]
     model: ModelConfig = UNet2DConfig(depth=depth) if flat else UNet3DConfig(depth=depth)
     return RunConfig(data=data, model=model, patches=PatchConfig(shape=(fitted[0], fitted[1], fitted[2])))
+
+
+def with_labels(config: RunConfig, labels: LabelScheme) -> RunConfig:
+    """The config with how label values are read, where it does not say so itself."""
+    if "labels" in config.data.model_fields_set:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
 
 
 def demo_config(dataset_id: int) -> RunConfig:

@@ -34,22 +34,19 @@ def train(
     config: RunConfig,
     volumes: Sequence[Volume],
     *,
-    values: Sequence[int] = (1,),
-    names: Sequence[str] = ("foreground",),
     resume: Checkpoint | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[Event]:
     """Trains a network and says what happens; the last event is `Ended`.
 
-    volumes: with labels; split into training and validation as the config says.
-    values, names: label value and name of each class 1 … K (one class for the task `foreground`).
+    volumes: with labels; split into training and validation, and their label values read, as the config says.
     resume: go on from this state; the rest of the run is then what it would have been.
     stop: asked after every batch; when it answers true the state is given out and the run ends.
     Raises ConfigError for settings that do not fit the data, TrainingError for a loss that is not finite,
     OutOfMemory where a batch does not fit.
     """
     with out_of_memory_as(_too_large(config)):
-        setup = prepare(config, volumes, values=values, names=names, resume=resume)
+        setup = prepare(config, volumes, resume=resume)
         yield from _run(_Training(setup, stop or _never))
 
 

@@ -12,7 +12,7 @@ from seglib.config import RunConfig
 from seglib.data.normalise import Normalisation, measure
 from seglib.data.patches import PatchSampler, TrainingPart
 from seglib.data.splits import Region, split_data
-from seglib.data.targets import class_ids
+from seglib.data.targets import learn
 from seglib.data.volumes import Volume
 from seglib.errors import CheckpointError, ConfigError
 from seglib.inference.devices import choose_device, set_threads, use_half
@@ -49,8 +49,6 @@ def prepare(
     config: RunConfig,
     volumes: Sequence[Volume],
     *,
-    values: Sequence[int],
-    names: Sequence[str],
     resume: Checkpoint | None,
 ) -> Setup:
     """Reads the volumes and builds network, optimiser and sampler; from `resume` where it is given.
@@ -59,7 +57,8 @@ def prepare(
     """
     set_threads(config.compute)
     device = torch.device(choose_device(config.compute.device))
-    training, validation = read_parts(config, volumes, values)
+    training, validation = read_parts(config, volumes)
+    names = config.data.labels.names(config.data.task)
     normalisation = resume.normalisation if resume else measure(part.image for part in training)
     torch.manual_seed(config.length.seed)
     outputs = outputs_of(config.loss, len(names))
@@ -78,8 +77,8 @@ def prepare(
     )
     return Setup(
         config=config,
-        values=tuple(values),
-        names=tuple(names),
+        values=config.data.labels.values(config.data.task),
+        names=names,
         device=device,
         network=network.train(),
         predictor=predictor,
@@ -111,7 +110,7 @@ def make_predictor(
 
 
 def read_parts(
-    config: RunConfig, volumes: Sequence[Volume], values: Sequence[int]
+    config: RunConfig, volumes: Sequence[Volume]
 ) -> tuple[tuple[TrainingPart, ...], tuple[TrainingPart, ...]]:
     """Training and validation parts of the volumes, in memory as stored.
 
@@ -133,7 +132,7 @@ def read_parts(
         assert volume.labels is not None
         labels = np.asarray(volume.labels[region.slices])
         image = np.asarray(volume.image[:, *region.slices])
-        return TrainingPart(volume.name, image, class_ids(labels, config.data.task, values))
+        return TrainingPart(volume.name, image, learn(labels, config.data.labels, config.data.task))
 
     return tuple(map(part, split.training)), tuple(map(part, split.validation))
 

@@ -1,6 +1,6 @@
 """How fast an import is against the least it could do, and how much memory it takes.
 
-python tests/bench/bench_import.py stack [GB]     one uncompressed multi-page TIFF against tifffile → Zarr, one level
+python tests/bench/bench_import.py stack [GB]     an uncompressed TIFF stack against tifffile → Zarr
 python tests/bench/bench_import.py pairs [COUNT]  small PNG pairs, and opening the page of their data set
 """
 

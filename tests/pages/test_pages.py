@@ -9,10 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.ui.frame import plain
-from seglib.ingest import DEMO_NAME
 from seglib.store import open_store
 from seglib.store.datasets import list_datasets
 from seglib.store.runs import claim, get_run, list_runs, mark_running
+from seglib.training.advice import DEMO_NAME
 from tests.conftest import import_two_classes
 
 SHELL = str(Path(__file__).parents[2] / "pages" / "shell.py")

@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from seglib.data.palette import PALETTE, colour_of, palette_entry
 from seglib.data.volumes import create_labels, create_volume, set_contrast
 from seglib.errors import DataError, SeglibError
 from seglib.serving import planes
 from seglib.serving.planes import (
-    PALETTE,
     Lru,
     Plane,
     PlaneCaches,
-    colour_of,
     encode_image,
     encode_labels,
-    palette_entry,
     render_plane,
 )
 from seglib.workspace import Workspace, open_workspace

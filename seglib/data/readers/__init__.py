@@ -42,7 +42,7 @@ READERS: dict[str, tuple[str, str]] = {
     ".nrrd": ("nrrd_files", "open_nrrd"),
     TILE_LIST: ("tiles", "open_tiles"),
 }
-_ENDING = re.compile("|".join(re.escape(ending) + "$" for ending in sorted(READERS, key=len, reverse=True)))
+_ENDING = re.compile("|".join(re.escape(ending) + r"\Z" for ending in sorted(READERS, key=len, reverse=True)))
 
 
 def open_image(source: SourceFile) -> ImageFile:
