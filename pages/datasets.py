@@ -102,16 +102,16 @@ def _choose(datasets: list[DatasetSummary]) -> int:
 
 def _show(dataset: DatasetSummary) -> None:
     _actions(dataset)
-    look, labels = st.tabs([f"Volumes ({dataset.volume_count:,})", "Labels"])
+    volumes, labels = st.tabs([f"Volumes ({dataset.volume_count:,})", "Labels"])
+    with volumes:
+        volume = _pick(dataset)
     with labels:
         if dataset.label_kind == "none":
             st.info("This data set has no labels. Import the images together with labels to train on them.")
         else:
             labels_form(dataset)
-    with look:
-        volume = _pick(dataset)
-        if volume is not None:
-            _look(dataset, volume)
+    if volume is not None:
+        _look(dataset, volume)
 
 
 def _pick(dataset: DatasetSummary) -> VolumeRow | None:

@@ -7,7 +7,7 @@ from pages.ui.frame import errors_shown, moment, plain
 from seglib.data.doors import FolderEntry, list_folder, roots
 from seglib.data.readers.sources import confine
 
-ICONS = {"folder": "📁", "zarr": "🧊", "file": "🖼️", "archive": "🗜️", "list": "📄"}
+KINDS = {"folder": "folder", "zarr": "Zarr", "file": "image", "archive": "zip", "list": "list"}
 
 
 def browse(key: str, label: str) -> str:
@@ -59,8 +59,8 @@ def _table(key: str, entries: list[FolderEntry], folder: str, turn: int) -> None
         return
     rows = pd.DataFrame(
         {
-            "": [ICONS[entry.kind] for entry in entries],
             "Name": [entry.name for entry in entries],
+            "Kind": [KINDS[entry.kind] for entry in entries],
             "Size": [_size(entry) for entry in entries],
             "Changed": [moment(entry.modified) for entry in entries],
         }
@@ -72,7 +72,6 @@ def _table(key: str, entries: list[FolderEntry], folder: str, turn: int) -> None
         on_select="rerun",
         selection_mode="single-row",
         key=f"{key}.table.{folder}.{turn}",
-        column_config={"": st.column_config.TextColumn(width=40)},
     )
     picked = chosen["selection"]["rows"]
     if picked:

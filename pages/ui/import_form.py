@@ -93,9 +93,9 @@ def _uploaded(key: str) -> tuple[str, ...] | None:
 
 
 def _on_server(key: str) -> Door | None:
-    path = browse(f"{key}.folder", "Folder or file with the images (and labels)")
+    path = browse(f"{key}.server_images", "Folder or file with the images (and labels)")
     with st.expander("The labels are somewhere else"):
-        labels = browse(f"{key}.labels", "Folder or file with the labels")
+        labels = browse(f"{key}.server_labels", "Folder or file with the labels")
     return Door(path=path, labels_path=labels) if path else None
 
 

@@ -38,8 +38,11 @@ def ask_request(key: str, proposal: Proposal, preview: Preview | None) -> Import
         help="Classes: 1 is a nucleus, 2 a vessel. Instances: 1 is the first nucleus, 2 the second. You can change "
         "this, and what each value means, at any time after the import.",
     )  # fmt: skip
-    axes, member = _stored(f"{key}.image", "Images", preview.image if preview else None)
-    label_axes, label_member = _stored(f"{key}.label", "Labels", preview.labels if preview else None)
+    left, right = st.columns(2)
+    with left:
+        axes, member = _stored(f"{key}.image", "Images", preview.image if preview else None)
+    with right:
+        label_axes, label_member = _stored(f"{key}.label", "Labels", preview.labels if preview else None)
     return ImportRequest(
         name=name.strip(),
         items=items,
@@ -144,16 +147,15 @@ def _stored(key: str, what: str, stored: StoredArray | None) -> tuple[str, str]:
     """How the files store their numbers: axis order and, where there are several arrays, which one."""
     if stored is None:
         return "", ""
-    left, right = st.columns(2)
     member = ""
     if len(stored.members) > 1:
         sizes_of = {found.name: f"{found.name} ({sizes(found.shape)}, {found.dtype})" for found in stored.members}
-        member = right.selectbox(
+        member = st.selectbox(
             f"{what}: array inside the files", ["", *sizes_of], key=f"{key}.member",
             format_func=lambda name: sizes_of.get(name, "The usual one"),
         )  # fmt: skip
     source = "the files say so" if stored.known else "a guess: the files do not say"
-    axes = left.text_input(
+    axes = st.text_input(
         f"{what}: axis order of {sizes(stored.shape)}",
         stored.axes,
         key=f"{key}.axes.{member}.{len(stored.shape)}",

@@ -136,7 +136,9 @@ def _parsed(source: SourceFile, description: str) -> ElementTree.Element:
 
 
 def _image(source: SourceFile, own_id: str, number: int, element: ElementTree.Element, page_count: int) -> OmeImage:
-    pixels = next(child for child in element if _tag(child) == "Pixels") if len(element) else element
+    pixels = next((child for child in element if _tag(child) == "Pixels"), None)
+    if pixels is None:
+        raise ValueError("an image without pixels")
     channels = [child for child in pixels if _tag(child) == "Channel"]
     order = pixels.attrib["DimensionOrder"]
     if sorted(order) != sorted("XYZCT") or not order.startswith("XY"):

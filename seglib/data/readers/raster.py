@@ -10,10 +10,19 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile as PillowFile
 
-from seglib.data.readers.base import ImageFile, Read, SourceFile, check_claim, unreadable, wrong_content
+from seglib.data.readers.base import (
+    ImageFile,
+    Read,
+    SourceFile,
+    check_claim,
+    describe_content,
+    unreadable,
+    wrong_content,
+)
 from seglib.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "BMP")
+_KINDS = tuple(f"a {kind} image" for kind in _FORMATS)
 # Pillow raises SyntaxError on a broken PNG chunk.
 _FOREIGN = (ValueError, SyntaxError, LookupError, EOFError, TypeError, AttributeError, MemoryError, struct.error)
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -101,12 +110,22 @@ def _opened(source: SourceFile) -> Iterator[Image.Image]:
     except _TOO_LARGE as error:
         raise _too_large(source) from error
     except UnidentifiedImageError as error:
-        raise wrong_content(source, "a PNG, JPEG or BMP image") from error
+        raise _not_understood(source) from error
     except OSError as error:
         # Pillow reports a cut-off file as an OSError of its own, without a number.
         raise (unreadable(source, error) if error.errno else _damaged(source, error)) from error
     except _FOREIGN as error:
         raise _damaged(source, error) from error
+
+
+def _not_understood(source: SourceFile) -> DataError:
+    try:
+        found = describe_content(source.path)
+    except OSError as error:
+        return unreadable(source, error)
+    if found in _KINDS:
+        return DataError(f"{source.name} is {found} with a damaged header. Copy or export it again.")
+    return wrong_content(source, "a PNG, JPEG or BMP image")
 
 
 def _too_large(source: SourceFile) -> DataError:

@@ -26,7 +26,7 @@ from seglib.data.readers.tiff_pages import (
 )
 from seglib.errors import DataError
 
-_PALETTE = 3
+_WHITE_IS_ZERO, _PALETTE = 0, 3
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def open_tiff(source: SourceFile) -> ImageFile:
         layout, pages, members = _understood(source, tif, first, directories)
         with damage(source, pages[0].number):
             raw = first if pages[0].number == 0 else raw_page(tif, pages[0].directory, pages[0].number)
-            colours = _colours(raw)
+            colours, notes = _colours(raw), layout.notes
+            if int(raw.photometric) == _WHITE_IS_ZERO:
+                notes += (f"{source.name} says that 0 is white; its numbers are used as they are.",)
         byte_order = tif.byteorder
     shape = (*layout.counts, *pages[0].shape)
     dtype = plain_dtype(source.name, pages[0].dtype)
@@ -97,7 +99,7 @@ def open_tiff(source: SourceFile) -> ImageFile:
         channel_names=layout.channel_names,
         colours=colours,
         members=members,
-        notes=layout.notes,
+        notes=notes,
     )
 
 

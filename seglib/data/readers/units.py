@@ -26,8 +26,10 @@ def nanometres(unit: str) -> float | None:
     plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), unit).strip()
     # Two characters look like µ (one is Greek), and Å is also written as the sign of the unit.
     plain = plain.replace("\u03bc", "µ").replace("\u00c2µ", "µ").replace("\u212b", "Å").lower()
-    found = _NANOMETRES.get(plain)
-    return _NANOMETRES.get(re.sub(r"(es|s)\Z", "", plain)) if found is None else found
+    for name in (plain, plain.removesuffix("s"), plain.removesuffix("es")):
+        if name in _NANOMETRES:
+            return _NANOMETRES[name]
+    return None
 
 
 def length_nm(count: float | None, unit_nm: float | None) -> float | None:
