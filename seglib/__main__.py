@@ -125,6 +125,7 @@ def _import(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> i
 
 def _request(parsed: argparse.Namespace, proposal: "Proposal") -> "ImportRequest":
     """What the options make of a proposal. Raises DataError where labels have no image, or some images no labels."""
+    from seglib.data.planning import Layout
     from seglib.ingest import ImportRequest
 
     labelled = [bool(item.labels) for item in proposal.items]
@@ -134,7 +135,7 @@ def _request(parsed: argparse.Namespace, proposal: "Proposal") -> "ImportRequest
             "have no image. Rename or complete the files, or say --unpaired to import them so.\n"
             + "\n".join(proposal.notes)
         )
-    layout = "volumes" if proposal.separate and parsed.files_are == "auto" else parsed.files_are
+    layout: Layout = "volumes" if proposal.separate and parsed.files_are == "auto" else parsed.files_are
     return ImportRequest(
         name=parsed.name or proposal.name or "My data",
         items=proposal.items,

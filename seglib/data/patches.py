@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seglib.config.labels import IGNORE
 from seglib.data.normalise import Normalisation
 from seglib.data.splits import Shape
 from seglib.errors import ConfigError
@@ -19,7 +20,7 @@ FOREGROUND_KEPT = 500_000
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """A region that trains, in memory. image: (C, Z, Y, X) raw; target: (Z, Y, X) class ids."""
+    """A region that trains, in memory. image: (C, Z, Y, X) raw; target: (Z, Y, X) class ids, 255 not annotated."""
 
     name: str
     image: NDArray[Any]
@@ -39,7 +40,8 @@ class PatchSampler:
 
     shape: (z, y, x) of a patch; must fit into every part.
     foreground_share: share of patches (0–1) centred on a labelled voxel.
-    Raises ConfigError where a patch is larger than a part.
+    Every patch holds an annotated voxel: where some are not, patches at random are centred on one that is.
+    Raises ConfigError where a patch is larger than a part, or where nothing is annotated.
     """
 
     def __init__(
@@ -62,10 +64,18 @@ class PatchSampler:
         self._shape = shape
         self._foreground_share = foreground_share
         self._seed = seed
-        sizes = np.array([part.target.size for part in parts], np.float64)
+        sizes = np.array([np.count_nonzero(part.target != IGNORE) for part in parts], np.float64)
+        self._fully = [size == part.target.size for part, size in zip(parts, sizes, strict=True)]
+        # Where every voxel is annotated a patch may lie anywhere, and no list is needed.
+        self._anywhere = [
+            np.empty(0, np.int64) if full else _some(part.target != IGNORE)
+            for part, full in zip(parts, self._fully, strict=True)
+        ]
+        if not sizes.any():
+            raise ConfigError("No voxel of the training part is annotated. Look under Labels on the Datasets page.")
         self._weights = sizes / sizes.sum()
-        self._foreground = [_some_foreground(part.target) for part in parts]
-        counts = np.array([np.count_nonzero(part.target) for part in parts], np.float64)
+        self._foreground = [_some(_is_foreground(part.target)) for part in parts]
+        counts = np.array([np.count_nonzero(_is_foreground(part.target)) for part in parts], np.float64)
         self._foreground_weights = counts / counts.sum() if counts.any() else None
 
     def batch(self, step: int, size: int) -> Batch:
@@ -77,25 +87,37 @@ class PatchSampler:
     def _patch(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         if self._foreground_weights is not None and rng.random() < self._foreground_share:
             index = int(rng.choice(len(self._parts), p=self._foreground_weights))
-            room = self._parts[index].target.shape
-            centre = np.unravel_index(int(rng.choice(self._foreground[index])), room)
-            # Shifted at random, so that objects are not always in the middle of what the network sees.
-            shift = [int(rng.integers(-(side // 4), side // 4 + 1)) for side in self._shape]
-            start = [int(c) - side // 2 + s for c, side, s in zip(centre, self._shape, shift, strict=True)]
+            start = self._around(self._foreground[index], self._parts[index], rng)
         else:
             index = int(rng.choice(len(self._parts), p=self._weights))
-            room = self._parts[index].target.shape
-            start = [int(rng.integers(0, side - patch + 1)) for side, patch in zip(room, self._shape, strict=True)]
+            part = self._parts[index]
+            if self._fully[index]:
+                room = part.target.shape
+                start = [int(rng.integers(0, side - patch + 1)) for side, patch in zip(room, self._shape, strict=True)]
+            else:
+                start = self._around(self._anywhere[index], part, rng)
+        part = self._parts[index]
         z, y, x = (
             slice(min(max(0, a), whole - side), min(max(0, a), whole - side) + side)
-            for a, whole, side in zip(start, room, self._shape, strict=True)
+            for a, whole, side in zip(start, part.target.shape, self._shape, strict=True)
         )
-        part = self._parts[index]
         return self._normalisation.apply(part.image[:, z, y, x]), part.target[z, y, x]
 
+    def _around(self, voxels: NDArray[np.int64], part: TrainingPart, rng: np.random.Generator) -> list[int]:
+        """Where a patch starts that holds one of these voxels."""
+        centre = np.unravel_index(int(rng.choice(voxels)), part.target.shape)
+        # Shifted at random, so that objects are not always in the middle of what the network sees.
+        shift = [int(rng.integers(-(side // 4), side // 4 + 1)) for side in self._shape]
+        return [int(c) - side // 2 + s for c, side, s in zip(centre, self._shape, shift, strict=True)]
 
-def _some_foreground(target: NDArray[np.uint8]) -> NDArray[np.int64]:
-    found = np.flatnonzero(target)
+
+def _is_foreground(target: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (target != 0) & (target != IGNORE)
+
+
+def _some(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Flat indices of voxels of a mask, evenly spread where there are very many."""
+    found = np.flatnonzero(mask)
     return found[:: max(1, found.size // FOREGROUND_KEPT)]
 
 

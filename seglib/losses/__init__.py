@@ -2,16 +2,19 @@
 
 Two families: sigmoid losses look at each foreground class by itself (one output a class, background is what no
 class claims); cross-entropy lets background and classes compete in one softmax (one output more).
+
+Voxels of the class id 255 were not annotated: no loss counts them, and where nothing was annotated the loss is 0.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from seglib.config import BCELossConfig, CrossEntropyLossConfig, DiceBCELossConfig, DiceLossConfig, LossConfig
+from seglib.config.labels import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Activation = Literal["sigmoid", "softmax"]
@@ -29,7 +32,7 @@ def build_loss(config: LossConfig) -> Loss:
                 share * dice_loss(logits, target, smooth=smooth) + (1 - share) * bce_loss(logits, target)
             )
         case CrossEntropyLossConfig(label_smoothing=smoothing):
-            return lambda logits, target: F.cross_entropy(logits.float(), target.long(), label_smoothing=smoothing)
+            return lambda logits, target: cross_entropy(logits, target, label_smoothing=smoothing)
 
 
 def activation_of(config: LossConfig) -> Activation:
@@ -45,23 +48,52 @@ def outputs_of(config: LossConfig, classes: int) -> int:
 def dice_loss(logits: Tensor, target: Tensor, *, smooth: float) -> Tensor:
     """1 − Dice of the probabilities, summed over batch and space, averaged over classes (Milletari et al. 2016).
 
-    logits: (N, K, …), sigmoid; target: (N, …) class ids 0 … K.
+    logits: (N, K, …), sigmoid; target: (N, …) class ids 0 … K, 255 is left out.
     """
-    probability = logits.float().sigmoid().transpose(0, 1).flatten(1)
+    counted = _counted(target)
+    probability = logits.float().sigmoid() if counted is None else logits.float().sigmoid() * counted
+    probability = probability.transpose(0, 1).flatten(1)
     truth = one_hot(target, logits.shape[1]).transpose(0, 1).flatten(1)
     overlap = (probability * truth).sum(1)
     size = probability.sum(1) + truth.sum(1)
-    return (1 - (2 * overlap + smooth) / (size + smooth).clamp_min(1e-7)).mean()
+    loss = (1 - (2 * overlap + smooth) / (size + smooth).clamp_min(1e-7)).mean()
+    # Without smoothing nothing over nothing would count as a total miss.
+    return loss if counted is None else loss * counted.any()
 
 
 def bce_loss(logits: Tensor, target: Tensor, *, positive_weight: float = 1.0) -> Tensor:
-    """Binary cross-entropy, averaged over voxels and classes; foreground counts `positive_weight` times."""
-    truth = one_hot(target, logits.shape[1])
+    """Binary cross-entropy, averaged over voxels and classes; foreground counts `positive_weight` times.
+
+    logits: (N, K, …); target: (N, …) class ids 0 … K, 255 is left out.
+    """
+    truth, counted = one_hot(target, logits.shape[1]), _counted(target)
     weight = torch.tensor(positive_weight, device=logits.device)
-    return F.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weight)
+    if counted is None:
+        return F.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weight)
+    each = F.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weight, reduction="none")
+    return (each * counted).sum() / (counted.sum() * logits.shape[1]).clamp_min(1)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, *, label_smoothing: float) -> Tensor:
+    """Cross-entropy of a softmax over background and classes, averaged over voxels.
+
+    logits: (N, K + 1, …); target: (N, …) class ids 0 … K, 255 is left out.
+    """
+    counted = _counted(target)
+    if counted is None:
+        return F.cross_entropy(logits.float(), target.long(), label_smoothing=label_smoothing)
+    options: dict[str, Any] = {"ignore_index": IGNORE, "label_smoothing": label_smoothing, "reduction": "sum"}
+    return F.cross_entropy(logits.float(), target.long(), **options) / counted.sum().clamp_min(1)
+
+
+def _counted(target: Tensor) -> Tensor | None:
+    """float32 (N, 1, …): 1 where a voxel counts; None where all do, which most data have."""
+    counted = target != IGNORE
+    # Meta tensors, by which memory is estimated, have no values to look at.
+    return None if target.is_meta or bool(counted.all()) else counted.unsqueeze(1).float()
 
 
 def one_hot(target: Tensor, classes: int) -> Tensor:
-    """float32 (N, K, …) from class ids (N, …); background has no channel."""
+    """float32 (N, K, …) from class ids (N, …); background has no channel, and 255 is in none."""
     ids = torch.arange(1, classes + 1, device=target.device, dtype=target.dtype)
     return (target.unsqueeze(1) == ids.view(1, -1, *[1] * (target.ndim - 1))).float()

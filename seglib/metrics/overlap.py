@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seglib.config.labels import IGNORE
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -26,8 +28,14 @@ def no_counts(classes: int) -> Counts:
 
 
 def count_overlap(prediction: NDArray[Any], truth: NDArray[Any], classes: int) -> Counts:
-    """Counts of two arrays of class ids 0 … K of one shape. classes: K."""
+    """Counts of two arrays of class ids 0 … K of one shape. classes: K.
+
+    Voxels whose truth is 255 were not annotated and are left out.
+    """
     side = classes + 1
+    annotated = truth != IGNORE
+    if not annotated.all():
+        truth, prediction = truth[annotated], prediction[annotated]
     pairs = np.bincount(truth.ravel().astype(np.int64) * side + prediction.ravel(), minlength=side * side).reshape(
         side, side
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglib.config import RunConfig
+from seglib.config.labels import IGNORE
 from seglib.data.patches import TrainingPart
 from seglib.inference.predict import Predictor, decide, predict_slabs
 
@@ -56,7 +57,7 @@ def _densest(target: NDArray[np.uint8]) -> tuple[tuple[int, int, int], int]:
     steps = [2, COARSE, COARSE]
     grids = [range(0, whole - side + 1, step) for whole, side, step in zip(target.shape, sides, steps, strict=True)]
     # A summed-volume table answers every window with eight look-ups.
-    table = np.pad((target > 0).astype(np.int32), ((1, 0), (1, 0), (1, 0)))
+    table = np.pad(((target > 0) & (target != IGNORE)).astype(np.int32), ((1, 0), (1, 0), (1, 0)))
     for axis in range(3):
         np.cumsum(table, axis=axis, out=table)
     for z in grids[0]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seglib.config import RunConfig
+from seglib.config.labels import IGNORE
 from seglib.data.patches import TrainingPart
 from seglib.inference.predict import Predictor, Slab, decide, predict_slabs
 from seglib.inference.tiles import fitting_tile
@@ -20,7 +21,10 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Verdict:
-    """What validation found. loss: mean over tiles; counts: voxels of the whole validation part."""
+    """What validation found.
+
+    loss: mean over the tiles in which something was annotated; counts: annotated voxels of the whole validation part.
+    """
 
     loss: float
     counts: Counts
@@ -64,17 +68,21 @@ def validate(
             counts += _count(slab, part.target, predictor, classes)
             if stop():
                 return None
-    return Verdict(float(np.mean(losses)), counts)
+    return Verdict(float(np.mean(losses)) if losses else 0.0, counts)
 
 
 @torch.no_grad()
 def foreground_counts(logits: Tensor, target: Tensor, activation: Activation, classes: int) -> Counts:
-    """Hits, false alarms and misses of a batch of logits (N, outputs, …) at probability 0.5, per class."""
+    """Hits, false alarms and misses of a batch of logits (N, outputs, …) at probability 0.5, per class.
+
+    Voxels that were not annotated (255) are left out.
+    """
     if activation == "softmax":
         found = logits.argmax(1)
     else:
         highest, best = logits.max(1)
         found = torch.where(highest > 0, best + 1, 0)
+    found = torch.where(target == IGNORE, 0, found)
     ids = range(1, classes + 1)
     hits = torch.stack([((found == k) & (target == k)).sum() for k in ids])
     predicted = torch.stack([(found == k).sum() for k in ids])
@@ -91,11 +99,13 @@ def _count(slab: Slab, target: NDArray[np.uint8], predictor: Predictor, classes:
 def _tile_losses(
     logits: Tensor, starts: Sequence[tuple[int, int, int]], target: NDArray[np.uint8], loss: Loss
 ) -> list[float]:
-    """The loss of each tile over the voxels that lie inside the volume."""
+    """The loss of each tile over the voxels that lie inside the volume; of tiles without annotation there is none."""
     result = []
     for tile, (z, y, x) in zip(logits, starts, strict=True):
         _, depth, height, width = tile.shape
         truth = target[z : z + depth, y : y + height, x : x + width]
+        if (truth == IGNORE).all():
+            continue
         inside = tile[:, : truth.shape[0], : truth.shape[1], : truth.shape[2]]
         labels = torch.from_numpy(np.ascontiguousarray(truth)).to(tile.device)
         result.append(float(loss(inside[None], labels[None])))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seglib.config import DataConfig
-from seglib.data.normalise import Normalisation
+from seglib.data.normalise import Normalisation, measure
 from seglib.data.patches import PatchSampler, TrainingPart
 from seglib.data.splits import split_data
 from seglib.errors import ConfigError
@@ -112,3 +112,36 @@ def test_a_patch_larger_than_a_part_is_refused_by_name():
     parts = [part(np.zeros((4, 8, 8))), part(np.zeros((4, 8, 3)), name="leaf2.tif")]
     with pytest.raises(ConfigError, match="patch 2 × 4 × 4 is larger.*leaf2.tif, which is 4 × 8 × 3"):
         sampler(parts)
+
+
+def sparse_part(annotated: int) -> TrainingPart:
+    """A part in which only a small block around one place is annotated, `annotated` voxels wide."""
+    target = np.full((12, 40, 40), 255, np.uint8)
+    target[5:7, 20 : 20 + annotated, 20 : 20 + annotated] = 0
+    target[5, 20, 20] = 1
+    return TrainingPart("sparse", np.zeros((1, 12, 40, 40), np.uint8), target)
+
+
+def sampler_of(*parts, share=0.0):
+    scale = measure(part.image for part in parts)
+    return PatchSampler(parts, scale, shape=(4, 8, 8), foreground_share=share, seed=0)
+
+
+def test_every_patch_holds_something_annotated():
+    batch = sampler_of(sparse_part(3)).batch(0, 60)
+    assert (batch.targets != 255).any(axis=(1, 2, 3)).all()
+
+
+def test_what_was_not_annotated_is_no_foreground():
+    part = sparse_part(3)
+    batch = sampler_of(part, share=1.0).batch(0, 30)
+    # Each patch is drawn around the only foreground voxel, shifted by at most a quarter of its side.
+    assert (batch.targets == 1).any(axis=(1, 2, 3)).all()
+
+
+def test_a_part_without_annotation_is_never_drawn_and_none_at_all_is_refused():
+    empty = TrainingPart("empty", np.full((1, 12, 40, 40), 7, np.uint8), np.full((12, 40, 40), 255, np.uint8))
+    batch = sampler_of(empty, sparse_part(3)).batch(0, 40)
+    assert (batch.targets != 255).any(axis=(1, 2, 3)).all()
+    with pytest.raises(ConfigError, match="annotated"):
+        sampler_of(empty)

@@ -64,3 +64,15 @@ def test_counting_leaves_what_is_added_to_alone():
     zero = no_counts(1)
     _ = zero + count_overlap(np.ones(3, np.uint8), np.ones(3, np.uint8), 1)
     assert listed(zero) == [[0], [0], [0]]
+
+
+def test_voxels_that_were_not_annotated_are_left_out():
+    rng = np.random.default_rng(0)
+    prediction, truth = rng.integers(0, 3, (2, 4, 5, 6)).astype(np.uint8)
+    hidden = rng.random(truth.shape) < 0.3
+    truth_seen = np.where(hidden, 255, truth).astype(np.uint8)
+    found = count_overlap(prediction, truth_seen, 2)
+    expected = count_overlap(prediction[~hidden], truth[~hidden], 2)
+    for name in ("hits", "false_alarms", "misses"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert not count_overlap(prediction, np.full_like(truth, 255), 2).misses.any()

@@ -95,3 +95,41 @@ def test_scores_name_classes_only_where_there_are_several():
     scores = two.scores(["cell", "wall"])
     assert scores["dice"] == scores["dice/cell"] == pytest.approx(12 / 18)
     assert np.isnan(scores["dice/wall"])
+
+
+def test_what_was_not_annotated_is_neither_counted_nor_in_the_loss():
+    model = predictor()
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(1, 8, 16, 16)).astype(np.float32)
+    target = rng.integers(0, 3, (8, 16, 16)).astype(np.uint8)
+    hidden = target.copy()
+    hidden[:4] = 255
+    config = RunConfig(
+        data=DataConfig(dataset=1), patches=PatchConfig(shape=(4, 16, 16)), loss=BCELossConfig(positive_weight=1.0)
+    )
+    config = config.model_copy(update={"validation": config.validation.model_copy(update={"overlap": 0.0})})
+
+    def judged(image, target):
+        part = TrainingPart("x", image, target)
+        loss = build_loss(config.loss)
+        return validate(model, [part], config, loss=loss, classes=2, stop=lambda: False)
+
+    whole, alone = judged(image, hidden), judged(image[:, 4:], target[4:])
+    assert whole.loss == pytest.approx(alone.loss)
+    assert whole.counts.hits.tolist() == alone.counts.hits.tolist()
+    assert whole.counts.false_alarms.tolist() == alone.counts.false_alarms.tolist()
+    nothing = judged(image, np.full_like(target, 255))
+    assert nothing.loss == 0
+    assert not nothing.counts.misses.any()
+
+
+def test_a_batch_counts_only_what_was_annotated():
+    logits = torch.randn(2, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 3, (2, 3, 4, 5), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    seen = target.clone()
+    seen[1] = 255
+    found = foreground_counts(logits, seen, "sigmoid", 2)
+    expected = foreground_counts(logits[:1], target[:1], "sigmoid", 2)
+    assert found.hits.tolist() == expected.hits.tolist()
+    assert found.false_alarms.tolist() == expected.false_alarms.tolist()
+    assert found.misses.tolist() == expected.misses.tolist()

@@ -88,29 +88,27 @@ def _named(node: Node) -> str:
 def _refuse_links(source: SourceFile, root: Path) -> None:
     """Chunks are opened by zarr-python, so no entry of the folder may be a link to somewhere else."""
     inside = root.resolve()
-    seen = 0
-    waiting = [root]
-    while waiting:
-        for entry in os.scandir(waiting.pop()):
-            seen += 1
-            if seen > _MAX_FILES:
-                raise DataError(f"{source.name} has more than {_MAX_FILES:,} files. Import a part of it.")
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
-                raise DataError(f"{source.name} has a link in it that leads elsewhere: {entry.name}. Copy the data.")
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(Path(entry.path))
+    for count, entry in enumerate(_walk(root)):
+        if count > _MAX_FILES:
+            raise DataError(f"{source.name} has more than {_MAX_FILES:,} files. Import a part of it.")
+        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
+            raise DataError(f"{source.name} has a link in it that leads elsewhere: {entry.name}. Copy the data.")
 
 
 def _bytes_below(path: Path) -> int:
-    """Size of all files of an array; large enough to be harmless is enough to know."""
-    total, waiting = 0, [path]
+    """Size of all files of an array."""
+    return sum(entry.stat().st_size for entry in _walk(path) if entry.is_file())
+
+
+def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder; links are not followed."""
+    waiting = [root]
     while waiting:
-        for entry in os.scandir(waiting.pop()):
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(Path(entry.path))
-            else:
-                total += entry.stat().st_size
-    return total
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
 
 
 @contextmanager

@@ -143,6 +143,14 @@ def test_the_dimensions_of_imagej_follow_its_order(tmp_path):
     np.testing.assert_array_equal(read(image, slice(1, 2)), STACK[None, 2:4])
 
 
+def test_samples_that_imagej_counts_as_channels_are_counted_once(tmp_path):
+    rgb = RNG.integers(0, 255, (5, 12, 14, 3)).astype(np.uint8)
+    text = "ImageJ=1.53\nimages=15\nchannels=3\nslices=5\n"
+    image = open_tiff(write_tiff(tmp_path / "a.tif", rgb, photometric="rgb", description=text, metadata=None))
+    assert (image.shape, image.axes, image.notes) == ((5, 12, 14, 3), "ZYXS", ())
+    np.testing.assert_array_equal(read(image), rgb)
+
+
 def test_images_that_imagej_does_not_name_are_planes_by_guess(tmp_path):
     text = "ImageJ=1.53\nimages=7\n"
     image = open_tiff(write_stack(tmp_path / "a.tif", description=text, metadata=None))

@@ -259,6 +259,13 @@ def test_descriptions_that_make_no_sense_are_refused_or_passed_over(tmp_path, de
         assert "a.tif" in str(error)
 
 
+def test_a_block_of_more_planes_than_can_be_is_refused(tmp_path):
+    text = "ImageJ=1\nimages=200000\nslices=200000\n"
+    source = write_tiff(tmp_path / "a.tif", np.zeros((2, 2), np.uint8), description=text, metadata=None)
+    source.path.write_bytes(source.path.read_bytes() + bytes(1 << 20))
+    assert "200,000 planes; at most 100,000" in refused(source)
+
+
 def test_complex_numbers_are_refused(tmp_path):
     assert "complex" in refused(write_tiff(tmp_path / "a.tif", np.zeros((8, 8), np.complex64)))
 
