@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from pages.ui.frame import plain, services, show_error
 from seglib.config.labels import LabelScheme, scheme_for
+from seglib.data.checks import colour_code
 from seglib.data.palette import PALETTE
 from seglib.store.datasets import DatasetSummary, set_labels
 
@@ -61,7 +62,7 @@ def _classes(key: str, dataset: DatasetSummary) -> LabelScheme | None:
         key=f"{key}.values",
         height=min(38 + 35 * len(counts), 420),
         column_config={
-            "Value": st.column_config.NumberColumn(help="The number in the label files.", format="%d"),
+            "Value": st.column_config.TextColumn(help="The number, or the painted colour, in the label files."),
             "Share": st.column_config.NumberColumn(help="Of all voxels of the data set.", format="percent"),
             "Meaning": st.column_config.SelectboxColumn(
                 options=[CLASS, BACKGROUND, IGNORE],
@@ -73,17 +74,17 @@ def _classes(key: str, dataset: DatasetSummary) -> LabelScheme | None:
             ),
         },
     )
-    rows = edited.to_dict("records")
+    rows = list(zip(counts, edited.to_dict("records"), strict=True))
     members: dict[str, list[int]] = {}
-    for row in rows:
+    for value, row in rows:
         if row["Meaning"] == CLASS:
-            members.setdefault((row["Class"] or "").strip() or f"class {row['Value']}", []).append(int(row["Value"]))
+            members.setdefault((row["Class"] or "").strip() or f"class {row['Value']}", []).append(value)
     colours = _colours(key, scheme, list(members))
     return _checked(
         {
             "kind": "classes",
             "classes": [{"name": name, "values": values, "colour": colours[name]} for name, values in members.items()],
-            "ignore": [int(row["Value"]) for row in rows if row["Meaning"] == IGNORE],
+            "ignore": [value for value, row in rows if row["Meaning"] == IGNORE],
         }
     )
 
@@ -97,7 +98,7 @@ def _table(scheme: LabelScheme, counts: dict[int, int]) -> pd.DataFrame:
 
     return pd.DataFrame(
         {
-            "Value": list(counts),
+            "Value": [colour_code(value) or str(value) for value in counts],
             "Share": [count / voxels for count in counts.values()],
             "Meaning": [meaning(value) for value in counts],
             "Class": [names.get(value, "") for value in counts],

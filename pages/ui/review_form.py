@@ -77,22 +77,29 @@ def _pairing(key: str, proposal: Proposal) -> tuple[Item, ...]:
         st.dataframe(_table(proposal.items[:MOST_EDITED], names), hide_index=True, height=250)
         st.caption(f"The first {MOST_EDITED:,} are shown. So many pairs are corrected by renaming the files.")
         return proposal.items
+    table = _table(proposal.items, names)
     edited = st.data_editor(
-        _table(proposal.items, names),
+        table,
         hide_index=True,
         height=min(38 + 35 * len(proposal.items), 290),
         disabled=["Image"],
         key=f"{key}.pairs",
         column_config={
             "Import": st.column_config.CheckboxColumn(width="small"),
-            "Labels": st.column_config.SelectboxColumn(options=[NONE, *names.values()], required=True),
-            "Volume": st.column_config.TextColumn(required=True, max_chars=200),
+            "Image": st.column_config.TextColumn(width="medium"),
+            "Labels": st.column_config.SelectboxColumn(
+                options=list(dict.fromkeys([NONE, *names.values(), *table["Labels"]])), required=True, width="medium"
+            ),
+            "Volume": st.column_config.TextColumn(required=True, max_chars=200, width="medium"),
             "Group": st.column_config.TextColumn(
                 max_chars=200, help="Volumes of one group are never split between training and validation."
             ),
         },
     )
     by_name = {name: source for source, name in names.items()}
+    chosen = [name for name in edited["Labels"][edited["Import"]] if name in by_name]
+    if twice := sorted({name for name in chosen if chosen.count(name) > 1}):
+        st.warning(f"Chosen for more than one image: {plain(', '.join(twice[:5]))}", icon=":material/warning:")
     return tuple(
         _corrected(item, row, by_name)
         for item, row in zip(proposal.items, edited.to_dict("records"), strict=True)
@@ -190,11 +197,11 @@ def show_preview(preview: Preview, twin: str | None) -> None:
     """Draws what an import would make. twin: name of a data set made of the same files."""
     if twin:
         st.warning(f"The same files were imported before, as {plain(twin)}.", icon=":material/content_copy:")
-    left, right = st.columns([3, 2])
     if preview.picture:
-        left.image(preview.picture, caption="Middle plane of the first volume, with its labels")
-    right.markdown(f"**Would become {_count(preview)}**")
-    right.dataframe(
+        shown = "with its labels" if preview.labels else "without labels"
+        st.image(preview.picture, caption=f"Middle plane of the first volume, {shown}")
+    st.markdown(f"**Would become {_count(preview)}**")
+    st.dataframe(
         pd.DataFrame(
             {
                 "Volume": [volume.name for volume in preview.volumes],
@@ -206,7 +213,7 @@ def show_preview(preview: Preview, twin: str | None) -> None:
             }
         ),
         hide_index=True,
-        height=min(38 + 35 * max(1, len(preview.volumes)), 320),
+        height=min(38 + 35 * max(1, len(preview.volumes)), 250),
     )
     for note in preview.notes[:8]:
         st.info(plain(note), icon=":material/info:")

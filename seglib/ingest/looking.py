@@ -129,14 +129,18 @@ def _picture(volume: PlannedVolume) -> bytes:
     depth, rows, columns = volume.image.shape_czyx[1:]
     step = -(-max(rows, columns) // PICTURE_SIDE)
     plane_cyx = _plane(volume.image, depth // 2)[:, ::step, ::step]
-    low, high = contrast_of(plane_cyx)
-    grey = np.clip((plane_cyx[0].astype(np.float64) - low) / (high - low), 0, 1)
-    rgb = np.repeat(np.nan_to_num(grey)[..., None] * 255, 3, axis=2)
+    # Three 8-bit channels are colours as they are; of anything else the first channel is shown in grey.
+    if len(plane_cyx) == 3 and plane_cyx.dtype == np.uint8:
+        rgb = plane_cyx.transpose(1, 2, 0).astype(np.float64)
+    else:
+        low, high = contrast_of(plane_cyx[0])
+        grey = np.clip((plane_cyx[0].astype(np.float64) - low) / (high - low), 0, 1)
+        rgb = np.repeat(np.nan_to_num(grey)[..., None] * 255, 3, axis=2)
     if volume.labels is not None:
         labels = _plane(volume.labels, depth // 2)[:, ::step, ::step]
-        name = volume.labels.sources[0].name
-        ids = checks.colour_labels(labels) if len(labels) == 3 else checks.whole_labels(labels[0], name)
-        coloured = PALETTE[palette_entries(ids)].astype(np.float64)
+        painted = len(labels) == 3
+        ids = checks.colour_labels(labels) if painted else checks.whole_labels(labels[0], volume.labels.sources[0].name)
+        coloured = (labels.transpose(1, 2, 0) if painted else PALETTE[palette_entries(ids)]).astype(np.float64)
         rgb = np.where((ids > 0)[..., None], (1 - _OPACITY) * rgb + _OPACITY * coloured, rgb)
     encoded = io.BytesIO()
     Image.fromarray(np.rint(rgb).astype(np.uint8)).save(encoded, "PNG", compress_level=1)
