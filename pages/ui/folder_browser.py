@@ -24,8 +24,9 @@ def browse(key: str, label: str) -> str:
         placeholder="/data/my-experiment",
         help="A folder with `images` and `labels` in it gives both. Also a single file, a zip, a `.txt` list of 2D "
         "images or a `.json` tile list.",
+        persist_state="session",
     ).strip()
-    shown = st.toggle("Browse the folders of the server", key=f"{key}.browse")
+    shown = st.toggle("Browse the folders of the server", key=f"{key}.browse", persist_state="session")
     if shown:
         with errors_shown():
             _listing(key, typed, turn)

@@ -60,7 +60,9 @@ def _state() -> ImportState:
 
 def _choose(state: ImportState) -> None:
     key = f"import.{state.generation}"
-    door = st.radio("From", list(DOORS), format_func=DOORS.__getitem__, horizontal=True, key=f"{key}.door")
+    door = st.radio(
+        "From", list(DOORS), format_func=DOORS.__getitem__, horizontal=True, key=f"{key}.door", persist_state="session"
+    )
     chosen = _uploaded(key) if door == "upload" else _on_server(key)
     with st.container():
         _news(state)

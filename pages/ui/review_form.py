@@ -69,7 +69,7 @@ def _pairing(key: str, proposal: Proposal) -> tuple[Item, ...]:
     names = _distinct(labels)
     paired = sum(bool(item.labels) for item in proposal.items)
     st.markdown(
-        f"**{len(proposal.items):,} image{'s' * (len(proposal.items) != 1)}, {paired:,} with labels**",
+        f"**{_counted(len(proposal.items), 'image')}, {paired:,} with labels**",
         help="Which labels belong to which image. Change the pairs, rename volumes, group those that must stay "
         "together when data are split, or leave some out.",
     )
@@ -200,6 +200,16 @@ def show_preview(preview: Preview, twin: str | None) -> None:
     if preview.picture:
         shown = "with its labels" if preview.labels else "without labels"
         st.image(preview.picture, caption=f"Middle plane of the first volume, {shown}")
+    if preview.volumes:
+        _future_volumes(preview)
+    for note in preview.notes[:8]:
+        st.info(plain(note), icon=":material/info:")
+    if len(preview.notes) > 8:
+        with st.expander(f"{len(preview.notes) - 8} more notes"):
+            st.text("\n".join(preview.notes[8:]))
+
+
+def _future_volumes(preview: Preview) -> None:
     st.markdown(f"**Would become {_count(preview)}**")
     st.dataframe(
         pd.DataFrame(
@@ -215,19 +225,18 @@ def show_preview(preview: Preview, twin: str | None) -> None:
         hide_index=True,
         height=min(38 + 35 * max(1, len(preview.volumes)), 250),
     )
-    for note in preview.notes[:8]:
-        st.info(plain(note), icon=":material/info:")
-    if len(preview.notes) > 8:
-        with st.expander(f"{len(preview.notes) - 8} more notes"):
-            st.text("\n".join(preview.notes[8:]))
 
 
 def _count(preview: Preview) -> str:
     count = len(preview.volumes)
     if preview.looked_at < preview.items:
         return f"about {preview.items:,} volumes ({preview.looked_at} of them were looked at)"
-    return f"{count:,} volume{'s' * (count != 1)}"
+    return _counted(count, "volume")
 
 
 def _files(images: int, labels: int) -> str:
-    return f"{images} image{'s' * (images != 1)}, " + (f"{labels} labels" if labels else "no labels")
+    return f"{_counted(images, 'image')}, {_counted(labels, 'label file') if labels else 'no labels'}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"

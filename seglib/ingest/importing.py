@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,8 @@ class Desk:
         self._isolated = isolated
         self._folder = workspace.root / "scratch" / uuid.uuid4().hex
         self._folder.mkdir(parents=True)
+        # A page that is closed midway drops its desk without a word.
+        self._removal = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def __enter__(self) -> "Desk":
         return self
@@ -63,7 +66,7 @@ class Desk:
 
     def close(self) -> None:
         """Removes what was unpacked."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._removal()
 
     def find(self, door: Door, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> Proposal:
         """The files behind a door and what they could become."""

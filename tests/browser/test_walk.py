@@ -152,21 +152,91 @@ def test_stacks_upload_as_sections_or_zip_with_labels(server, page: Page, tmp_pa
                 zipped.write(file, f"{kind}/{z}.tif")
 
     open_import(server, page)
-    page.locator("input[type=file]").nth(0).set_input_files(images)
-    page.locator("input[type=file]").nth(1).set_input_files(marks)
-    page.wait_for_load_state("networkidle")
+    upload(page, "Images", images)
+    upload(page, "Labels", marks)
+    check_files(page)
     page.get_by_label("Name of the data set").fill("By sections")
-    page.get_by_role("button", name="Import", exact=True).click()
+    page.get_by_label("Name of the data set").press("Enter")
+    press_import(page)
     expect(page.get_by_label("Data set", exact=True)).to_have_value(re.compile("By sections"))
     expect(page.get_by_role("group", name="Slice viewer")).to_have_attribute("data-drawn", "3")
 
     open_import(server, page)
-    page.locator("input[type=file]").nth(0).set_input_files(archive)
-    page.wait_for_load_state("networkidle")
-    page.get_by_label("Name of the data set").fill("By zip")
-    page.get_by_role("button", name="Import", exact=True).click()
+    upload(page, "Images", [archive])
+    check_files(page)
+    expect(page.get_by_text("imported before, as By sections")).to_be_visible()
+    press_import(page)
     expect(page.get_by_text("imported before, as By sections")).to_be_visible()
     expect(page.get_by_role("group", name="Slice viewer")).to_have_attribute("data-drawn", "3")
+    assert [path.name for path in (server.workspace / "uploads").iterdir() if path.name != "manifests"] == []
+
+
+def test_what_would_be_imported_is_shown_and_corrected_first(server, page: Page, tmp_path: Path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    np.save(folder / "stack.npy", np.arange(4 * 30 * 40, dtype=np.uint16).reshape(30, 40, 4) % 251)
+    open_import(server, page)
+    point_at(page, folder)
+    check_files(page)
+    axes = page.get_by_role("textbox", name=re.compile("Images: axis order of 30 × 40 × 4"))
+    expect(axes).to_have_value("YXC")
+    expect(future_cell(page, "1 × 30 × 40")).to_be_attached()
+    axes.fill("TYX")
+    axes.press("Enter")
+    expect(page.get_by_test_id("stAlert").filter(has_text="30 time points")).to_be_visible()
+    expect(page.get_by_role("button", name="Import", exact=True)).to_be_disabled()
+    axes.fill("YXZ")
+    axes.press("Enter")
+    expect(future_cell(page, "4 × 30 × 40")).to_be_attached()
+    page.get_by_text("Set the voxel size myself").click()
+    page.get_by_label("z", exact=True).fill("50")
+    page.get_by_label("z", exact=True).press("Enter")
+    expect(future_cell(page, "50, 1, 1")).to_be_attached()
+    press_import(page)
+    expect(page.get_by_role("group", name="Slice viewer")).to_have_attribute("data-drawn", "2")
+
+
+def test_an_import_can_be_cancelled_and_leaves_nothing(server, page: Page, tmp_path: Path):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    write(folder / "stack.tif", np.zeros((600, 1024, 1024), np.uint8))
+    before = sorted((server.workspace / "volumes").iterdir()), sorted((server.workspace / "scratch").iterdir())
+    open_import(server, page)
+    point_at(page, folder)
+    check_files(page)
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_test_id("stAlert").filter(has_text="nothing was kept")).to_be_visible()
+    # What was chosen is still there: it can be imported after all, or other files be chosen.
+    expect(page.get_by_role("button", name="Import", exact=True)).to_be_enabled()
+    page.get_by_role("button", name="Other files").click()
+    expect(page.get_by_role("button", name="Check the files")).to_be_visible()
+    after = sorted((server.workspace / "volumes").iterdir()), sorted((server.workspace / "scratch").iterdir())
+    assert after == before
+
+
+def test_labels_are_read_anew_without_importing_again(server, page: Page, tmp_path: Path):
+    folder = tmp_path / "relabel"
+    for kind, values in (("images", 50), ("labels", 1)):
+        (folder / kind).mkdir(parents=True)
+        stack = np.zeros((6, 32, 32), np.uint8)
+        stack[:, 4:12, 4:12], stack[:, 18:26, 4:12] = values, 2 * values
+        write(folder / kind / "leaf.tif", stack)
+    open_import(server, page)
+    point_at(page, folder)
+    check_files(page)
+    press_import(page)
+    expect(page.get_by_role("button", name="class 2")).to_be_visible()  # a chip of the viewer
+    page.get_by_role("tab", name="Labels").click()
+    page.get_by_text("Instances: each value is one object").click()
+    page.get_by_role("combobox", name="Borders as a class").click()
+    page.get_by_text("Around every object").click()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Save")).to_be_disabled()
+    page.get_by_text("Show what is learned").click()
+    expect(page.get_by_role("button", name="border")).to_be_visible()
+    page.get_by_role("button", name="Train on this").click()
+    expect(page.get_by_text("Classes: object, border")).to_be_visible()
 
 
 def test_bad_files_are_refused_with_a_sentence_and_leave_nothing(server, page: Page, tmp_path: Path):
@@ -190,15 +260,14 @@ def test_bad_files_are_refused_with_a_sentence_and_leave_nothing(server, page: P
         (Path("/etc"), "outside the folders from which data may be imported"),
     ):
         open_import(server, page)
-        page.get_by_text("Folder on the server").click()
-        box = page.get_by_role("textbox", name="Folder, or a single file, with the images")
-        box.fill(str(path))
-        box.press("Enter")
-        page.get_by_role("button", name="Import", exact=True).click()
+        box = point_at(page, path)
+        page.get_by_role("button", name="Check the files").click()
         expect(page.get_by_test_id("stAlert").filter(has_text=said)).to_be_visible()
+        if path in (folder, text):  # what is wrong is shown beside what would be imported
+            expect(page.get_by_role("button", name="Import", exact=True)).to_be_disabled()
+            page.get_by_role("button", name="Other files").click()
         expect(box).to_have_value(str(path))  # nothing has to be typed again
     assert len(list((server.workspace / "volumes").iterdir())) == volumes
-    assert list((server.workspace / "scratch").iterdir()) == []
 
 
 def test_hostile_names_are_shown_as_typed(server, page: Page, tmp_path: Path):
@@ -207,10 +276,11 @@ def test_hostile_names_are_shown_as_typed(server, page: Page, tmp_path: Path):
     folder.mkdir()
     write(folder / "one.tif", np.zeros((2, 20, 20), np.uint8))
     open_import(server, page)
-    page.get_by_text("Folder on the server").click()
-    page.get_by_role("textbox", name="Folder, or a single file, with the images").fill(str(folder))
+    point_at(page, folder)
+    check_files(page)
     page.get_by_label("Name of the data set").fill(name)
-    page.get_by_role("button", name="Import", exact=True).click()
+    page.get_by_label("Name of the data set").press("Enter")
+    press_import(page)
     expect(page.get_by_role("group", name="Slice viewer")).to_have_attribute("data-drawn", "1")
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("dialog").get_by_text(name)).to_be_visible()
@@ -227,8 +297,42 @@ def metric(page: Page, label: str):
 
 def open_import(server, page: Page) -> None:
     page.goto(server.url)
-    page.get_by_role("button", name="Import data").click()
+    page.get_by_role("button", name=re.compile("Import (your )?data")).click()
     page.get_by_role("heading", name="Import your data").wait_for()
+
+
+def upload(page: Page, box: str, files: list[Path]) -> None:
+    """Puts files into one of the two boxes and waits until they are on the server."""
+    region = page.get_by_role("group", name=box, exact=True)
+    region.locator("input[type=file]").first.set_input_files(files)
+    expect(region.get_by_text("Everything is on the server")).to_be_visible()
+
+
+def point_at(page: Page, path: Path):
+    """Types a path of the server, and returns where it was typed."""
+    page.get_by_text("Folder on the server").click()
+    box = page.get_by_role("textbox", name="Folder or file with the images (and labels)")
+    box.fill(str(path))
+    box.press("Enter")
+    return box
+
+
+def check_files(page: Page) -> None:
+    page.get_by_role("button", name="Check the files").click()
+    expect(page.get_by_label("Name of the data set")).to_be_visible()
+
+
+def press_import(page: Page) -> None:
+    """Imports, once the preview fits what was asked for, and waits for the data set."""
+    button = page.get_by_role("button", name="Import", exact=True)
+    expect(button).to_be_enabled()
+    button.click()
+    expect(page.get_by_role("button", name="Import data")).to_be_visible()
+
+
+def future_cell(page: Page, text: str):
+    """A cell of the table of what would be imported; the table is drawn on a canvas, its text lies beside it."""
+    return page.locator("canvas [role=gridcell]").filter(has_text=re.compile(f"^{re.escape(text)}$")).first
 
 
 def start_long_run(server, page: Page) -> None:

@@ -371,3 +371,10 @@ def test_the_example_sections_can_come_as_a_zip(workspace, store, tmp_path):
         dataset = get_dataset(store, import_dataset(workspace, store, asked))
     assert dataset.volumes[0].shape_czyx == (1, 3, 1536, 2048)
     assert dataset.volumes[0].has_labels
+
+
+def test_a_desk_that_is_dropped_removes_what_it_unpacked(workspace):
+    desk = Desk(workspace, isolated=False)
+    assert len(list((workspace.root / "scratch").iterdir())) == 1
+    del desk
+    assert list((workspace.root / "scratch").iterdir()) == []
