@@ -9,6 +9,7 @@ import pytest
 
 import seglib.preflight
 from seglib.config import ComputeConfig, DataConfig, PatchConfig, UNet2DConfig, UNet3DConfig
+from seglib.config.labels import LabelClass, LabelScheme
 from seglib.preflight import Problem, check_run
 from seglib.store.datasets import get_dataset
 from tests.conftest import import_two_classes, small_config
@@ -129,9 +130,9 @@ def test_volumes_that_cannot_be_held_in_memory(workspace, rows, config):
 
 def test_a_task_of_classes_on_instances(workspace, rows, config):
     objects = tuple(replace(volume, label_counts=None, objects=5) for volume in rows.volumes)
-    found = check_run(workspace, replace(rows, label_kind="instances", volumes=objects), config())
+    found = check_run(workspace, replace(rows, labels=LabelScheme(kind="instances"), volumes=objects), config())
     assert the_error(found) == (
-        "The labels of Leaves are ids of single objects, not classes: choose the task Foreground."
+        "The labels of this data set are ids of single objects without borders, not classes: choose the task Foreground."
     )
 
 
@@ -152,7 +153,7 @@ def test_nothing_labelled_anywhere_is_an_error_and_in_one_volume_a_warning(works
     first, second = rows.volumes
     empty = replace(second, label_counts={0: 8 * 32 * 32})
     one = check_run(workspace, replace(rows, volumes=(first, empty)), config())
-    assert one.problems == (Problem("warning", "leaf2: nothing is labelled in it."),)
+    assert one.problems == (Problem("warning", "Nothing is labelled in leaf2."),)
     both = check_run(
         workspace, replace(rows, volumes=(replace(first, label_counts={0: 8192}), empty)), config(data=FOREGROUND)
     )
@@ -162,13 +163,25 @@ def test_nothing_labelled_anywhere_is_an_error_and_in_one_volume_a_warning(works
 def test_labels_without_background_and_volumes_without_labels_are_warned_of(workspace, rows, config):
     full = replace(rows.volumes[0], label_counts={1: 4096, 2: 4096})
     bare = replace(rows.volumes[1], has_labels=False, label_counts=None)
-    found = check_run(workspace, replace(rows, volumes=(full, bare)), config())
+    objects = replace(rows, labels=LabelScheme(kind="instances"), volumes=(full, bare))
+    found = check_run(workspace, objects, config(data=FOREGROUND))
     assert found.ready
     assert [problem.text for problem in found.problems] == [
-        "leaf1: no voxel is background (label 0); every voxel counts as an object.",
         "Without labels, and left out: leaf2.",
+        "Every voxel is an object, and none background, in leaf1.",
     ]
     assert found.training == (("leaf1", "y 0–24"),)
+
+
+def test_a_class_that_never_occurs_is_warned_of_and_ignored_values_are_nothing_to_learn(workspace, rows, config):
+    wall, bar = (LabelClass(name=name, values=(value,)) for name, value in (("wall", 1), ("bar", 9)))
+    found = check_run(
+        workspace, replace(rows, labels=LabelScheme(kind="classes", classes=(wall, bar))), config(data=FOREGROUND)
+    )
+    assert [problem.text for problem in found.problems] == ["No voxel belongs to the class bar."]
+    ignoring = LabelScheme(kind="instances", ignore=(1, 2))
+    found = check_run(workspace, replace(rows, labels=ignoring), config(data=FOREGROUND))
+    assert "no voxel of any volume is labelled" in the_error(found)
 
 
 def test_one_volume_cannot_be_split_by_volumes(workspace, rows, config):

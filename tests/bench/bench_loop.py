@@ -77,7 +77,7 @@ def compare_with_bare_step(seconds: float) -> float:
 
 def bare_steps(volumes: list[Volume]) -> Iterator[None]:
     """Steps of the same network on one fixed batch."""
-    setup = prepare(config(), volumes, values=(1,), names=("foreground",), resume=None)
+    setup = prepare(config(), volumes, resume=None)
     batch = setup.sampler.batch(0, setup.config.patches.batch_size)
     images, target = torch.from_numpy(batch.images), torch.from_numpy(batch.targets)
     while True:

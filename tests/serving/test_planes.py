@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from seglib.config.labels import LabelClass, LabelScheme
 from seglib.data.palette import PALETTE, colour_of, palette_entry
 from seglib.data.volumes import create_labels, create_volume, set_contrast
 from seglib.errors import DataError, SeglibError
@@ -23,6 +24,13 @@ from seglib.serving.planes import (
     render_plane,
 )
 from seglib.workspace import Workspace, open_workspace
+
+SCHEME = LabelScheme(kind="classes", classes=(LabelClass(name="wall", values=(1, 3), colour="#ff0000"),), ignore=(2,))
+
+
+def scheme_of(volume_id: int) -> LabelScheme:
+    return SCHEME
+
 
 VOXEL_NM = (40.0, 8.0, 8.0)
 SHAPE = (6, 20, 30)
@@ -116,10 +124,14 @@ def test_a_narrow_window_far_from_zero_keeps_its_steps():
 def test_every_plane_along_every_axis_is_the_arrays_own(workspace, labels, axis):
     caches, number = PlaneCaches(), "zyx".index(axis)
     for index in range(SHAPE[number]):
-        png, media_type = render_plane(workspace, Plane("volume", 1, "labels", axis, index), caches=caches)
+        png, media_type = render_plane(
+            workspace, Plane("volume", 1, "labels", axis, index), caches=caches, scheme_of=scheme_of
+        )
         assert media_type == "image/png"
         np.testing.assert_array_equal(entries_of(png), wrapped(labels.take(index, axis=number)))
-        jpeg, media_type = render_plane(workspace, Plane("volume", 1, "image-1", axis, index), caches=caches)
+        jpeg, media_type = render_plane(
+            workspace, Plane("volume", 1, "image-1", axis, index), caches=caches, scheme_of=scheme_of
+        )
         assert media_type == "image/jpeg"
         expected = np.clip((smooth_ramps(2)[1].take(index, axis=number) - 1000.0) * 0.255, 0, 255)
         np.testing.assert_allclose(grey_of(jpeg), expected, atol=4)
@@ -127,13 +139,13 @@ def test_every_plane_along_every_axis_is_the_arrays_own(workspace, labels, axis)
 
 def test_a_plane_too_wide_for_browsers_is_shown_at_every_second_voxel(workspace, monkeypatch, labels):
     monkeypatch.setattr(planes, "LARGEST_SIDE", 15)
-    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "z", 2), caches=PlaneCaches())
+    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "z", 2), caches=PlaneCaches(), scheme_of=scheme_of)
     np.testing.assert_array_equal(entries_of(png), wrapped(labels[2, ::2, ::2]))
 
 
 def test_slabs_bounded_in_memory_give_the_same_planes(workspace, monkeypatch, labels):
     monkeypatch.setattr(planes, "ONE_SLAB_BYTES", 1)
-    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "y", 13), caches=PlaneCaches())
+    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "y", 13), caches=PlaneCaches(), scheme_of=scheme_of)
     np.testing.assert_array_equal(entries_of(png), wrapped(labels[:, 13]))
 
 
@@ -143,7 +155,9 @@ def test_predictions_and_previews_are_found_by_their_run(workspace):
         path.parent.mkdir(parents=True, exist_ok=True)
         create_labels(path, "prediction", shape_zyx=SHAPE, dtype="uint8", voxel_size_nm=VOXEL_NM)[:] = values
     for kind in ("prediction", "preview"):
-        png, _ = render_plane(workspace, Plane(kind, 3, "prediction", "z", 4), caches=PlaneCaches())
+        png, _ = render_plane(
+            workspace, Plane(kind, 3, "prediction", "z", 4), caches=PlaneCaches(), scheme_of=scheme_of
+        )
         np.testing.assert_array_equal(entries_of(png), values[4])
 
 
@@ -170,12 +184,12 @@ def test_predictions_and_previews_are_found_by_their_run(workspace):
 def test_a_plane_that_cannot_be_is_refused_with_a_reason(workspace, labels, change, message):
     good = {"kind": "volume", "key": 1, "layer": "labels", "axis": "z", "index": 0}
     with pytest.raises(DataError, match=message):
-        render_plane(workspace, Plane(**{**good, **change}), caches=PlaneCaches())
+        render_plane(workspace, Plane(**{**good, **change}), caches=PlaneCaches(), scheme_of=scheme_of)
 
 
 def test_id_zero_is_refused(workspace):
     with pytest.raises(SeglibError, match="not an id"):
-        render_plane(workspace, Plane("volume", 0, "image", "z", 0), caches=PlaneCaches())
+        render_plane(workspace, Plane("volume", 0, "image", "z", 0), caches=PlaneCaches(), scheme_of=scheme_of)
 
 
 def test_a_prediction_has_no_image(workspace):
@@ -183,39 +197,39 @@ def test_a_prediction_has_no_image(workspace):
     path.parent.mkdir(parents=True)
     create_labels(path, "prediction", shape_zyx=SHAPE, dtype="uint8", voxel_size_nm=VOXEL_NM)
     with pytest.raises(DataError, match="label layers only"):
-        render_plane(workspace, Plane("prediction", 3, "image", "z", 0), caches=PlaneCaches())
+        render_plane(workspace, Plane("prediction", 3, "image", "z", 0), caches=PlaneCaches(), scheme_of=scheme_of)
 
 
 def test_an_image_without_its_description_is_called_incomplete(workspace):
     create_labels(workspace.preview(3), "prediction", shape_zyx=SHAPE, dtype="uint8", voxel_size_nm=VOXEL_NM)
     with pytest.raises(DataError, match="preview 3 is not complete"):
-        render_plane(workspace, Plane("preview", 3, "image", "z", 0), caches=PlaneCaches())
+        render_plane(workspace, Plane("preview", 3, "image", "z", 0), caches=PlaneCaches(), scheme_of=scheme_of)
 
 
 def test_a_deleted_volume_is_gone_although_its_planes_were_cached(workspace, labels):
     caches, plane = PlaneCaches(), Plane("volume", 1, "labels", "z", 0, "1")
-    render_plane(workspace, plane, caches=caches)
+    render_plane(workspace, plane, caches=caches, scheme_of=scheme_of)
     shutil.rmtree(workspace.volume(1))
     with pytest.raises(DataError, match="no volume 1"):
-        render_plane(workspace, plane, caches=caches)
+        render_plane(workspace, plane, caches=caches, scheme_of=scheme_of)
 
 
 def test_a_replaced_volume_is_read_anew_even_under_its_old_version(workspace, labels):
     caches, plane = PlaneCaches(), Plane("volume", 1, "labels", "z", 0, "1")
-    render_plane(workspace, plane, caches=caches)
+    render_plane(workspace, plane, caches=caches, scheme_of=scheme_of)
     shutil.rmtree(workspace.volume(1))
     create_volume(workspace.volume(1), name="b", shape_czyx=(1, 1, 4, 4), dtype="uint8", voxel_size_nm=VOXEL_NM)
     layer = create_labels(workspace.volume(1), "labels", shape_zyx=(1, 4, 4), dtype="uint8", voxel_size_nm=VOXEL_NM)
     layer[:] = 9
-    png, _ = render_plane(workspace, plane, caches=caches)
+    png, _ = render_plane(workspace, plane, caches=caches, scheme_of=scheme_of)
     np.testing.assert_array_equal(entries_of(png), np.full((4, 4), 9))
 
 
 def test_labels_written_anew_in_place_are_seen_under_a_new_version(workspace, labels):
     caches = PlaneCaches()
-    render_plane(workspace, Plane("volume", 1, "labels", "z", 0, "1"), caches=caches)
+    render_plane(workspace, Plane("volume", 1, "labels", "z", 0, "1"), caches=caches, scheme_of=scheme_of)
     zarr.open_group(store=str(workspace.volume(1)), mode="r+")["labels/labels/0"][:] = 5
-    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "z", 0, "2"), caches=caches)
+    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "z", 0, "2"), caches=caches, scheme_of=scheme_of)
     np.testing.assert_array_equal(entries_of(png), np.full(SHAPE[1:], 5))
 
 
@@ -225,7 +239,7 @@ def test_neighbours_within_a_chunk_are_decoded_once(workspace, labels, monkeypat
     monkeypatch.setattr(planes, "_read_slab", lambda *a: reads.append(a[2:]) or real(*a))
     caches = PlaneCaches()
     for index in (0, 1, 2, 3, 4, 0):
-        render_plane(workspace, Plane("volume", 1, "labels", "z", index), caches=caches)
+        render_plane(workspace, Plane("volume", 1, "labels", "z", index), caches=caches, scheme_of=scheme_of)
     assert reads == [(0, 4), (4, 4)]
 
 

@@ -19,6 +19,7 @@ from seglib.errors import DataError
 from seglib.inference import export
 from seglib.inference.export import export_tiff
 from seglib.serving.routes import SecurityHeaders, file_routes, host_check, plane_routes
+from seglib.store import open_store
 from seglib.workspace import Workspace, open_workspace
 
 VOXEL_NM = (40.0, 8.0, 4.0)
@@ -46,7 +47,7 @@ def labels(workspace) -> np.ndarray:
 
 @pytest.fixture
 def client(workspace) -> TestClient:
-    routes = [*plane_routes(workspace), *file_routes(workspace)]
+    routes = [*plane_routes(workspace, open_store(workspace)), *file_routes(workspace)]
     app = Starlette(routes=routes, middleware=[host_check(), Middleware(SecurityHeaders)])
     return TestClient(app, base_url="http://localhost:8501")
 
@@ -107,7 +108,7 @@ def test_a_refusal_says_why_as_json_and_is_not_cached(client, labels):
 
 
 def test_two_dots_as_a_layer_do_not_leave_the_volume(workspace, labels):
-    route = plane_routes(workspace)[0]
+    route = plane_routes(workspace, open_store(workspace))[0]
     for layer in ("..", "../../../volumes/1.zarr/labels", "labels/../labels"):
         scope = {"type": "http", "method": "GET", "headers": [], "query_string": b""}
         params = {"kind": "volume", "key": 1, "layer": layer, "axis": "z", "index": 0}

@@ -2,15 +2,26 @@
 
 import pytest
 
+from seglib.config.labels import LabelClass, LabelScheme
 from seglib.errors import StoreError
 from seglib.store.datasets import (
+    DatasetSummary,
     NewVolume,
     add_dataset,
     delete_dataset,
     find_fingerprint,
+    find_volumes,
     get_dataset,
+    get_summary,
     get_volume,
     list_datasets,
+    rename_dataset,
+    scheme_of_volume,
+    set_labels,
+)
+
+NUCLEI = LabelScheme(
+    kind="classes", classes=(LabelClass(name="nucleus", values=(2, 7), colour="#00ff00"),), ignore=(255,)
 )
 
 
@@ -31,7 +42,7 @@ def volume(**changes) -> NewVolume:
 
 
 def add(store, *volumes, place=lambda index, volume_id: None, **changes) -> int:
-    values = {"name": "Leaves", "label_kind": "classes", "class_names": {2: "nucleus"}, **changes}
+    values = {"name": "Leaves", "labels": NUCLEI, "label_counts": {0: 10, 2: 5, 7: 1}, **changes}
     return add_dataset(store, volumes=volumes, place=place, **values)
 
 
@@ -43,20 +54,49 @@ def test_what_goes_in_comes_out(store):
     first = row.volumes[0]
     for name in NewVolume.__dataclass_fields__:
         assert getattr(first, name) == getattr(volume(), name), name
-    assert (row.name, row.label_kind, row.class_names) == ("Leaves", "classes", {2: "nucleus"})
+    assert (row.name, row.label_kind, row.labels) == ("Leaves", "classes", NUCLEI)
+    assert (row.label_counts, row.volume_count, row.labelled_count) == ({0: 10, 2: 5, 7: 1}, 2, 2)
     assert first.dataset_id == dataset
     assert first.shape_zyx == (8, 16, 24)
     assert get_volume(store, first.id) == first
-    assert list_datasets(store) == [row]
+    (summary,) = list_datasets(store)
+    assert summary == get_summary(store, dataset)
+    for name in DatasetSummary.__dataclass_fields__:
+        assert getattr(summary, name) == getattr(row, name), name
 
 
-def test_label_values_are_those_of_all_volumes_without_background(store):
-    dataset = add(store, volume(), volume(label_counts={0: 1, 3: 1, 7: 2}))
-    assert get_dataset(store, dataset).label_values == (2, 3, 7)
-    instances = add(store, volume(label_counts=None, objects=4), label_kind="instances")
-    assert get_dataset(store, instances).label_values == (1,)
-    bare = add(store, volume(has_labels=False, label_counts=None), label_kind="none")
-    assert get_dataset(store, bare).label_values == ()
+def scheme_called(name: str) -> LabelScheme:
+    return LabelScheme(kind="classes", classes=(LabelClass(name=name, values=(2,)),))
+
+
+def test_labels_are_read_anew_and_datasets_renamed(store):
+    dataset, other = add(store, volume()), add(store, volume())
+    volumes = [get_dataset(store, row).volumes[0].id for row in (dataset, other)]
+    set_labels(store, dataset, LabelScheme(kind="instances", ignore=(9,)))
+    rename_dataset(store, dataset, "Roots")
+    assert get_summary(store, dataset).labels == LabelScheme(kind="instances", ignore=(9,))
+    assert get_summary(store, dataset).name == "Roots"
+    assert [scheme_of_volume(store, row).kind for row in volumes] == ["instances", "classes"]
+    for change in (lambda: set_labels(store, 99, NUCLEI), lambda: rename_dataset(store, 99, "x")):
+        with pytest.raises(StoreError, match="no data set 99"):
+            change()
+    with pytest.raises(StoreError, match="no volume 99"):
+        scheme_of_volume(store, 99)
+
+
+def test_volumes_are_found_by_part_of_their_name_or_group_a_page_at_a_time(store):
+    names = [f"cell_{number}" for number in range(12)]
+    dataset = add(store, *[volume(name=name, group="50%" if name.endswith("1") else "x") for name in names])
+    add(store, volume(name="cell_of_another"))
+    assert [row.name for row in find_volumes(store, dataset, start=10)[0]] == names[10:]
+    assert find_volumes(store, dataset, limit=0) == ([], 12)
+    found, count = find_volumes(store, dataset, text="CELL_1", limit=2)
+    assert ([row.name for row in found], count) == (["cell_1", "cell_10"], 3)
+    # What means something in a pattern is looked for as it is.
+    assert find_volumes(store, dataset, text="50%")[1] == 2
+    assert find_volumes(store, dataset, text="l%1")[1] == 0
+    assert find_volumes(store, dataset, text="cell?1")[1] == 0
+    assert find_volumes(store, dataset, text="' OR 1=1 --")[1] == 0
 
 
 def test_a_failure_while_files_are_placed_leaves_no_row(store):
@@ -73,9 +113,9 @@ def test_a_failure_while_files_are_placed_leaves_no_row(store):
 
 @pytest.mark.parametrize("name", ["'); DROP TABLE datasets;--", "Ä 細胞 🧬", "a\x00b", "%_?"])
 def test_any_text_survives_as_a_name(store, name):
-    dataset = add(store, volume(name=name, group=name), name=name, class_names={2: name})
+    dataset = add(store, volume(name=name, group=name), name=name, labels=scheme_called(name))
     row = get_dataset(store, dataset)
-    assert {row.name, row.class_names[2], row.volumes[0].name, row.volumes[0].group} == {name}
+    assert {row.name, row.labels.classes[0].name, row.volumes[0].name, row.volumes[0].group} == {name}
 
 
 def test_deleting_gives_the_volumes_whose_files_go(store):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seglib.config import DataConfig
+from seglib.config.labels import Borders, LabelScheme, scheme_for
 from seglib.data.splits import split_data
 from seglib.errors import ConfigError
 from seglib.models import is_flat, model_stride
@@ -15,6 +16,7 @@ from seglib.training.advice import DEEPEST, config_for, demo_config, first_confi
 from seglib.training.cost import estimate_cost
 from tests.conftest import import_two_classes
 
+OBJECTS = LabelScheme(kind="instances")
 SHAPES = st.lists(st.tuples(st.integers(1, 80), st.integers(4, 400), st.integers(4, 400)), min_size=1, max_size=6)
 
 
@@ -26,7 +28,7 @@ def training_room(shapes, config):
 @settings(max_examples=150, deadline=None)
 @given(SHAPES)
 def test_the_patch_fits_every_training_part_and_the_network(shapes):
-    config = first_config(1, shapes, [str(n) for n in range(len(shapes))], classes=False)
+    config = first_config(1, shapes, [str(n) for n in range(len(shapes))], labels=OBJECTS)
     patch, stride = config.patches.shape, model_stride(config.model)
     room = training_room(shapes, config)
     assert all(side <= whole for side, whole in zip(patch, room, strict=True))
@@ -39,7 +41,7 @@ def test_the_patch_fits_every_training_part_and_the_network(shapes):
 
 @pytest.mark.parametrize("shape", [(8, 10, 8), (10, 8, 8), (1, 8, 10), (4, 5, 5)])
 def test_small_volumes_get_settings_whose_network_computes(shape):
-    config = first_config(1, [shape], ["a"], classes=False)
+    config = first_config(1, [shape], ["a"], labels=OBJECTS)
     one = config.model_copy(update={"patches": config.patches.model_copy(update={"batch_size": 1})})
     assert estimate_cost(one, inputs=1, classes=1, half=False).parameters > 0
 
@@ -54,13 +56,18 @@ def test_small_volumes_get_settings_whose_network_computes(shape):
     ],
 )
 def test_larger_volumes_get_the_usual_patch(shape, patch, depth):
-    config = first_config(1, [shape], ["a"], classes=False)
+    config = first_config(1, [shape], ["a"], labels=OBJECTS)
     assert (config.patches.shape, config.model.depth) == (patch, depth)
 
 
 def test_labels_that_are_classes_are_learned_each():
-    assert first_config(1, [(8, 32, 32)], ["a"], classes=True).data == DataConfig(dataset=1, task="classes")
-    assert first_config(1, [(8, 32, 32)], ["a"], classes=False).data.task == "foreground"
+    two = scheme_for("classes", [0, 1, 2])
+    assert first_config(1, [(8, 32, 32)], ["a"], labels=two).data == DataConfig(dataset=1, task="classes", labels=two)
+    one = scheme_for("classes", [0, 1])
+    assert first_config(1, [(8, 32, 32)], ["a"], labels=one).data.task == "foreground"
+    borders = LabelScheme(kind="instances", borders=Borders())
+    assert first_config(1, [(8, 32, 32)], ["a"], labels=borders).data.task == "classes"
+    assert first_config(1, [(8, 32, 32)], ["a"], labels=OBJECTS).data.task == "foreground"
 
 
 def test_the_demo_is_short_and_of_the_demos_size():

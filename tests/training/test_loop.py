@@ -24,6 +24,7 @@ from seglib.config import (
     UNet3DConfig,
     ValidationConfig,
 )
+from seglib.config.labels import LabelClass, LabelScheme
 from seglib.data.normalise import Normalisation
 from seglib.data.volumes import Volume
 from seglib.errors import CheckpointError, ConfigError, OutOfMemory, TrainingError
@@ -163,8 +164,11 @@ def test_a_tiny_volume_is_learned_by_heart(kind):
 def test_classes_are_learned_with_their_own_values_and_names():
     labels = volume().labels * 7
     labels[:, 12:] = 4
-    softmax = config(loss=CrossEntropyLossConfig(), data=config().data.model_copy(update={"task": "classes"}))
-    events = list(train(softmax, [volume(labels=labels)], values=(4, 7), names=("wall", "bar")))
+    scheme = LabelScheme(
+        kind="classes", classes=(LabelClass(name="wall", values=(4,)), LabelClass(name="bar", values=(7,)))
+    )
+    data = config().data.model_copy(update={"task": "classes", "labels": scheme})
+    events = list(train(config(loss=CrossEntropyLossConfig(), data=data), [volume(labels=labels)]))
     verdict = next(e for e in events if isinstance(e, ValidationDone))
     assert set(verdict.scores) == {"loss", "dice", "iou", "dice/wall", "dice/bar"}
     preview = next(e for e in events if isinstance(e, PreviewMade))
