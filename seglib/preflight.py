@@ -61,9 +61,9 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     config = with_labels(config, dataset.labels)
     volumes = [volume for volume in dataset.volumes if volume.has_labels]
     problems += _data_problems(workspace, dataset, volumes)
-    problems += _label_problems(dataset, volumes, config.data.labels)
+    problems += _label_problems(dataset, volumes, config.data.scheme)
     try:
-        classes = config.data.labels.names(config.data.task)
+        classes = config.data.scheme.names(config.data.task)
     except ConfigError as error:
         classes = ()
         if volumes:  # else it was said that there are no labels at all

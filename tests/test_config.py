@@ -95,6 +95,8 @@ def test_every_number_has_bounds_and_every_text_an_end(info):
     if kind in (int, float):
         # A row's id has no highest value; the form offers those there are.
         assert bounds(info) == (True, extra.get("widget") is None) or bounds(info) == (True, True)
+    elif get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
+        assert any(getattr(rule, "max_length", None) for rule in info.metadata)
     elif get_origin(kind) is tuple:
         assert all(bounds(FieldInfo.from_annotation(part)) == (True, True) for part in get_args(kind))
     elif kind is str:

@@ -48,7 +48,7 @@ def test_import_list_config_train_predict(run, tmp_path):
 
     status, out, _ = run("list")
     assert status == 0
-    assert "data set 1  leaves  (classes)" in out
+    assert "data set 1  leaves  (classes, 2 volumes)" in out
     assert re.search(r"volume 1  leaf1.*8 × 32 × 32 uint8", out)
 
     status, out, _ = run("config", 1)

@@ -132,7 +132,8 @@ def test_a_task_of_classes_on_instances(workspace, rows, config):
     objects = tuple(replace(volume, label_counts=None, objects=5) for volume in rows.volumes)
     found = check_run(workspace, replace(rows, labels=LabelScheme(kind="instances"), volumes=objects), config())
     assert the_error(found) == (
-        "The labels of this data set are ids of single objects without borders, not classes: choose the task Foreground."
+        "The labels of this data set are ids of single objects without borders, not classes: "
+        "choose the task Foreground."
     )
 
 

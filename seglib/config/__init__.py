@@ -79,10 +79,10 @@ class DataConfig(Part):
         description="The images and labels to learn from.",
         json_schema_extra={"widget": "dataset"},
     )
-    labels: LabelScheme = Field(
-        default_factory=LabelScheme,
+    labels: LabelScheme | None = Field(
+        None,
         title="Labels",
-        description="How label values are read. A run keeps what its data set said when it was started.",
+        description="How label values are read; left out, a run takes and keeps what its data set says when it starts.",
         json_schema_extra={"widget": "hidden"},
     )
     task: Literal["foreground", "classes"] = Field(
@@ -109,6 +109,11 @@ class DataConfig(Part):
         title="Block axis",
         description="Along which axis a block is cut off for validation. Auto takes the longest one.",
     )
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """How label values are read; where nothing is said, everything but 0 is foreground."""
+        return self.labels or LabelScheme()
 
 
 class PatchConfig(Part):

@@ -56,10 +56,18 @@ class LabelScheme(Part):
     borders: for instances, learn objects and borders as classes 1 and 2 under the task `classes`.
     """
 
-    kind: LabelKind = "instances"
-    classes: tuple[LabelClass, ...] = Field((), max_length=MOST_CLASSES)
-    background: tuple[Value, ...] = (0,)
-    ignore: tuple[Value, ...] = ()
+    kind: LabelKind = Field(
+        "instances", title="Labels are", description="Classes: a value is a kind of thing. Instances: it is one object."
+    )
+    classes: tuple[LabelClass, ...] = Field(
+        (), max_length=MOST_CLASSES, title="Classes", description="What classes there are and which values they have."
+    )
+    background: tuple[Value, ...] = Field(
+        (0,), max_length=256, title="Background", description="Values of instances that are no object."
+    )
+    ignore: tuple[Value, ...] = Field(
+        (), max_length=256, title="Not annotated", description="Values that are neither learned from nor measured."
+    )
     borders: Borders | None = None
 
     @model_validator(mode="after")

@@ -23,6 +23,10 @@ from seglib.config.labels import Borders
 
 def border_mask(objects: NDArray[Any], borders: Borders) -> NDArray[np.bool_]:
     """Which voxels are border. objects: unsigned integers (Z, Y, X), 0 is no object."""
+    if objects.dtype.itemsize == 8:
+        # The filters count in float64, which does not tell such ids apart.
+        values, places = np.unique(objects, return_inverse=True)
+        objects = (places.reshape(objects.shape) + int(values[0] != 0)).astype(np.uint32)
     reach = (0 if borders.kind == "planes" else borders.width, borders.width, borders.width)
     highest = _extreme(objects, reach, ndimage.maximum_filter1d)
     # Background must not count as the smallest id.

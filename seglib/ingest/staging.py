@@ -50,8 +50,13 @@ class Writer(Protocol):
     """What takes the planes of a layer from front to back."""
 
     @property
-    def slab_planes(self) -> int: ...
-    def write(self, planes: NDArray[Any], /) -> None: ...
+    def slab_planes(self) -> int:
+        """How many planes are best written at once."""
+        ...
+
+    def write(self, planes: NDArray[Any], /) -> None:
+        """Appends planes (C, dz, Y, X), or (dz, Y, X) of labels."""
+        ...
 
 
 class ImportCancelled(DataError):

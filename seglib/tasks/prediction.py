@@ -189,7 +189,7 @@ def _comparison(
     if volume.labels is None:
         return None
     own = row.dataset_id == config.data.dataset
-    scheme = config.data.labels if own else get_summary(store, row.dataset_id).labels
+    scheme = config.data.scheme if own else get_summary(store, row.dataset_id).labels
     try:
         comparison = Comparison(volume.labels, scheme, config.data.task, model)
     except ConfigError:  # labels of another kind than the run learned

@@ -26,6 +26,7 @@ from seglib.events import CheckpointMade, Event, Note, PreviewMade, PreviewSaved
 from seglib.store import Store
 from seglib.store.datasets import DatasetRow, get_dataset
 from seglib.store.runs import RunRow
+from seglib.training.advice import with_labels
 from seglib.training.loop import train
 from seglib.workspace import Workspace
 
@@ -36,6 +37,8 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
     """The events of a training run, see `run_task`."""
     config = parse_run_config(run.config)
     dataset = get_dataset(store, config.data.dataset)
+    # A run from before there were label schemes does not say how labels are read.
+    config = with_labels(config, dataset.labels)
     _write_config(workspace.run(run.id), run)
     resume, problems = latest_checkpoint(workspace, run.id)
     yield from (Note(text) for text in problems)

@@ -50,7 +50,7 @@ def first_config(dataset_id: int, shapes: Sequence[Shape], groups: Sequence[str]
 
 def with_labels(config: RunConfig, labels: LabelScheme) -> RunConfig:
     """The config with how label values are read, where it does not say so itself."""
-    if "labels" in config.data.model_fields_set:
+    if config.data.labels is not None:
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
 

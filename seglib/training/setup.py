@@ -58,7 +58,7 @@ def prepare(
     set_threads(config.compute)
     device = torch.device(choose_device(config.compute.device))
     training, validation = read_parts(config, volumes)
-    names = config.data.labels.names(config.data.task)
+    names = config.data.scheme.names(config.data.task)
     normalisation = resume.normalisation if resume else measure(part.image for part in training)
     torch.manual_seed(config.length.seed)
     outputs = outputs_of(config.loss, len(names))
@@ -77,7 +77,7 @@ def prepare(
     )
     return Setup(
         config=config,
-        values=config.data.labels.values(config.data.task),
+        values=config.data.scheme.values(config.data.task),
         names=names,
         device=device,
         network=network.train(),
@@ -132,7 +132,7 @@ def read_parts(
         assert volume.labels is not None
         labels = np.asarray(volume.labels[region.slices])
         image = np.asarray(volume.image[:, *region.slices])
-        return TrainingPart(volume.name, image, learn(labels, config.data.labels, config.data.task))
+        return TrainingPart(volume.name, image, learn(labels, config.data.scheme, config.data.task))
 
     return tuple(map(part, split.training)), tuple(map(part, split.validation))
 

@@ -184,7 +184,7 @@ def test_every_unreadable_file_is_told_not_only_the_first(make, tmp_path):
         bad.append(SourceFile(tmp_path / name, name))
     plan = plan_import(request([*make(a=flat()), *bad]))
     assert [problem.split()[0] for problem in plan.problems] == ["x.tif", "y.tif"]
-    assert plan.volumes == ()
+    assert [volume.name for volume in plan.volumes] == ["a"]
 
 
 def test_photos_and_two_channels_are_no_labels_but_colours_are(make, tmp_path):

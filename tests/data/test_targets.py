@@ -80,6 +80,14 @@ def test_without_borders_no_two_objects_touch(objects, kind, width):
         assert not ((here != there) & (here > 0) & (there > 0)).any()
 
 
+def test_ids_of_64_bits_are_told_apart():
+    small = np.array([[[0, 1, 1, 2, 2, 2, 0, 0]]], np.uint64)
+    large = np.where(small > 0, small + np.uint64(2**60), 0).astype(np.uint64)
+    expected = [[[False, False, True, True, False, False, False, False]]]
+    assert border_mask(large, Borders()).tolist() == expected
+    assert border_mask(large[..., 1:6], Borders()).tolist() == [[[False, True, True, False, False]]]
+
+
 def test_touching_objects_get_one_border_and_lonely_ones_none():
     objects = np.zeros((1, 5, 9), np.uint8)
     objects[:, 1:4, 1:4], objects[:, 1:4, 4:7] = 1, 2

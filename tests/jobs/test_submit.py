@@ -3,8 +3,10 @@
 import pytest
 
 from seglib.config import ComputeConfig, PredictConfig, parse_predict_config, parse_run_config
+from seglib.config.labels import LabelClass, LabelScheme
 from seglib.errors import CheckpointError, ConfigError, StoreError
 from seglib.jobs.submit import resume_run, submit_prediction, submit_training
+from seglib.store.datasets import get_summary, set_labels
 from seglib.store.runs import claim, end_run, get_run, list_runs
 from tests.conftest import small_config
 
@@ -13,7 +15,21 @@ def test_a_training_is_queued_with_its_whole_config(store, dataset):
     config = small_config(dataset, compute=ComputeConfig(device="cpu"))
     run = get_run(store, submit_training(store, config))
     assert (run.kind, run.status, run.name, run.device) == ("train", "queued", "Small", "cpu")
-    assert parse_run_config(run.config) == config
+    stored = parse_run_config(run.config)
+    # What the data set says of its labels is kept with the run.
+    labels = get_summary(store, dataset).labels
+    assert stored == config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
+
+
+def test_a_run_keeps_how_labels_were_read_when_it_was_started(store, dataset):
+    before = get_summary(store, dataset).labels
+    run = submit_training(store, small_config(dataset))
+    set_labels(store, dataset, LabelScheme(kind="instances"))
+    assert parse_run_config(get_run(store, run).config).data.labels == before
+    own = LabelScheme(kind="classes", classes=(LabelClass(name="both", values=(1, 2)),))
+    config = small_config(dataset)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"labels": own})})
+    assert parse_run_config(get_run(store, submit_training(store, config)).config).data.labels == own
 
 
 def test_a_run_without_a_name_is_called_after_data_and_network(store, dataset):

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from seglib.config.labels import LabelClass, LabelScheme
+from seglib.config.labels import Borders, LabelClass, LabelScheme
 from seglib.data.palette import PALETTE, colour_of, palette_entry
+from seglib.data.targets import learn
 from seglib.data.volumes import create_labels, create_volume, set_contrast
 from seglib.errors import DataError, SeglibError
 from seglib.serving import planes
+from seglib.serving.classes import colours_of
 from seglib.serving.planes import (
     Lru,
     Plane,
@@ -28,8 +30,9 @@ from seglib.workspace import Workspace, open_workspace
 SCHEME = LabelScheme(kind="classes", classes=(LabelClass(name="wall", values=(1, 3), colour="#ff0000"),), ignore=(2,))
 
 
-def scheme_of(volume_id: int) -> LabelScheme:
-    return SCHEME
+def render(workspace, plane, *, caches):
+    """render_plane for a store in which every volume's labels are read by SCHEME."""
+    return render_plane(workspace, plane, caches=caches, scheme_of=lambda volume_id: SCHEME)
 
 
 VOXEL_NM = (40.0, 8.0, 8.0)
@@ -124,14 +127,10 @@ def test_a_narrow_window_far_from_zero_keeps_its_steps():
 def test_every_plane_along_every_axis_is_the_arrays_own(workspace, labels, axis):
     caches, number = PlaneCaches(), "zyx".index(axis)
     for index in range(SHAPE[number]):
-        png, media_type = render_plane(
-            workspace, Plane("volume", 1, "labels", axis, index), caches=caches, scheme_of=scheme_of
-        )
+        png, media_type = render(workspace, Plane("volume", 1, "labels", axis, index), caches=caches)
         assert media_type == "image/png"
         np.testing.assert_array_equal(entries_of(png), wrapped(labels.take(index, axis=number)))
-        jpeg, media_type = render_plane(
-            workspace, Plane("volume", 1, "image-1", axis, index), caches=caches, scheme_of=scheme_of
-        )
+        jpeg, media_type = render(workspace, Plane("volume", 1, "image-1", axis, index), caches=caches)
         assert media_type == "image/jpeg"
         expected = np.clip((smooth_ramps(2)[1].take(index, axis=number) - 1000.0) * 0.255, 0, 255)
         np.testing.assert_allclose(grey_of(jpeg), expected, atol=4)
@@ -139,13 +138,13 @@ def test_every_plane_along_every_axis_is_the_arrays_own(workspace, labels, axis)
 
 def test_a_plane_too_wide_for_browsers_is_shown_at_every_second_voxel(workspace, monkeypatch, labels):
     monkeypatch.setattr(planes, "LARGEST_SIDE", 15)
-    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "z", 2), caches=PlaneCaches(), scheme_of=scheme_of)
+    png, _ = render(workspace, Plane("volume", 1, "labels", "z", 2), caches=PlaneCaches())
     np.testing.assert_array_equal(entries_of(png), wrapped(labels[2, ::2, ::2]))
 
 
 def test_slabs_bounded_in_memory_give_the_same_planes(workspace, monkeypatch, labels):
     monkeypatch.setattr(planes, "ONE_SLAB_BYTES", 1)
-    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "y", 13), caches=PlaneCaches(), scheme_of=scheme_of)
+    png, _ = render(workspace, Plane("volume", 1, "labels", "y", 13), caches=PlaneCaches())
     np.testing.assert_array_equal(entries_of(png), wrapped(labels[:, 13]))
 
 
@@ -155,9 +154,7 @@ def test_predictions_and_previews_are_found_by_their_run(workspace):
         path.parent.mkdir(parents=True, exist_ok=True)
         create_labels(path, "prediction", shape_zyx=SHAPE, dtype="uint8", voxel_size_nm=VOXEL_NM)[:] = values
     for kind in ("prediction", "preview"):
-        png, _ = render_plane(
-            workspace, Plane(kind, 3, "prediction", "z", 4), caches=PlaneCaches(), scheme_of=scheme_of
-        )
+        png, _ = render(workspace, Plane(kind, 3, "prediction", "z", 4), caches=PlaneCaches())
         np.testing.assert_array_equal(entries_of(png), values[4])
 
 
@@ -184,12 +181,12 @@ def test_predictions_and_previews_are_found_by_their_run(workspace):
 def test_a_plane_that_cannot_be_is_refused_with_a_reason(workspace, labels, change, message):
     good = {"kind": "volume", "key": 1, "layer": "labels", "axis": "z", "index": 0}
     with pytest.raises(DataError, match=message):
-        render_plane(workspace, Plane(**{**good, **change}), caches=PlaneCaches(), scheme_of=scheme_of)
+        render(workspace, Plane(**{**good, **change}), caches=PlaneCaches())
 
 
 def test_id_zero_is_refused(workspace):
     with pytest.raises(SeglibError, match="not an id"):
-        render_plane(workspace, Plane("volume", 0, "image", "z", 0), caches=PlaneCaches(), scheme_of=scheme_of)
+        render(workspace, Plane("volume", 0, "image", "z", 0), caches=PlaneCaches())
 
 
 def test_a_prediction_has_no_image(workspace):
@@ -197,39 +194,39 @@ def test_a_prediction_has_no_image(workspace):
     path.parent.mkdir(parents=True)
     create_labels(path, "prediction", shape_zyx=SHAPE, dtype="uint8", voxel_size_nm=VOXEL_NM)
     with pytest.raises(DataError, match="label layers only"):
-        render_plane(workspace, Plane("prediction", 3, "image", "z", 0), caches=PlaneCaches(), scheme_of=scheme_of)
+        render(workspace, Plane("prediction", 3, "image", "z", 0), caches=PlaneCaches())
 
 
 def test_an_image_without_its_description_is_called_incomplete(workspace):
     create_labels(workspace.preview(3), "prediction", shape_zyx=SHAPE, dtype="uint8", voxel_size_nm=VOXEL_NM)
     with pytest.raises(DataError, match="preview 3 is not complete"):
-        render_plane(workspace, Plane("preview", 3, "image", "z", 0), caches=PlaneCaches(), scheme_of=scheme_of)
+        render(workspace, Plane("preview", 3, "image", "z", 0), caches=PlaneCaches())
 
 
 def test_a_deleted_volume_is_gone_although_its_planes_were_cached(workspace, labels):
     caches, plane = PlaneCaches(), Plane("volume", 1, "labels", "z", 0, "1")
-    render_plane(workspace, plane, caches=caches, scheme_of=scheme_of)
+    render(workspace, plane, caches=caches)
     shutil.rmtree(workspace.volume(1))
     with pytest.raises(DataError, match="no volume 1"):
-        render_plane(workspace, plane, caches=caches, scheme_of=scheme_of)
+        render(workspace, plane, caches=caches)
 
 
 def test_a_replaced_volume_is_read_anew_even_under_its_old_version(workspace, labels):
     caches, plane = PlaneCaches(), Plane("volume", 1, "labels", "z", 0, "1")
-    render_plane(workspace, plane, caches=caches, scheme_of=scheme_of)
+    render(workspace, plane, caches=caches)
     shutil.rmtree(workspace.volume(1))
     create_volume(workspace.volume(1), name="b", shape_czyx=(1, 1, 4, 4), dtype="uint8", voxel_size_nm=VOXEL_NM)
     layer = create_labels(workspace.volume(1), "labels", shape_zyx=(1, 4, 4), dtype="uint8", voxel_size_nm=VOXEL_NM)
     layer[:] = 9
-    png, _ = render_plane(workspace, plane, caches=caches, scheme_of=scheme_of)
+    png, _ = render(workspace, plane, caches=caches)
     np.testing.assert_array_equal(entries_of(png), np.full((4, 4), 9))
 
 
 def test_labels_written_anew_in_place_are_seen_under_a_new_version(workspace, labels):
     caches = PlaneCaches()
-    render_plane(workspace, Plane("volume", 1, "labels", "z", 0, "1"), caches=caches, scheme_of=scheme_of)
+    render(workspace, Plane("volume", 1, "labels", "z", 0, "1"), caches=caches)
     zarr.open_group(store=str(workspace.volume(1)), mode="r+")["labels/labels/0"][:] = 5
-    png, _ = render_plane(workspace, Plane("volume", 1, "labels", "z", 0, "2"), caches=caches, scheme_of=scheme_of)
+    png, _ = render(workspace, Plane("volume", 1, "labels", "z", 0, "2"), caches=caches)
     np.testing.assert_array_equal(entries_of(png), np.full(SHAPE[1:], 5))
 
 
@@ -239,7 +236,7 @@ def test_neighbours_within_a_chunk_are_decoded_once(workspace, labels, monkeypat
     monkeypatch.setattr(planes, "_read_slab", lambda *a: reads.append(a[2:]) or real(*a))
     caches = PlaneCaches()
     for index in (0, 1, 2, 3, 4, 0):
-        render_plane(workspace, Plane("volume", 1, "labels", "z", index), caches=caches, scheme_of=scheme_of)
+        render(workspace, Plane("volume", 1, "labels", "z", index), caches=caches)
     assert reads == [(0, 4), (4, 4)]
 
 
@@ -294,3 +291,50 @@ def test_a_maker_that_fails_leaves_nothing_behind():
     with pytest.raises(DataError, match="no"):
         cache.get("a", fail)
     assert cache.get("a", lambda: 3) == 3
+
+
+def test_classes_are_shown_as_the_data_set_reads_them_in_its_colours(workspace):
+    values = np.array([[[0, 1, 2, 3, 4]]], np.uint8)
+    shape = values.shape
+    create_volume(workspace.volume(1), name="v", shape_czyx=(1, *shape), dtype="uint8", voxel_size_nm=VOXEL_NM)
+    create_labels(workspace.volume(1), "labels", shape_zyx=shape, dtype="uint8", voxel_size_nm=VOXEL_NM)[:] = values
+    png, media_type = render(workspace, Plane("volume", 1, "classes", "z", 0), caches=PlaneCaches())
+    assert media_type == "image/png"
+    # 1 and 3 are merged, 2 was not annotated, 4 is no class.
+    assert entries_of(png).tolist() == [[0, 1, 255, 1, 0]]
+    palette = Image.open(io.BytesIO(png)).getpalette()
+    assert palette[3:6] == [255, 0, 0]
+    assert palette[765:768] == [150, 150, 150]
+
+
+def test_classes_are_shown_anew_once_they_are_read_otherwise(workspace):
+    create_volume(workspace.volume(1), name="v", shape_czyx=(1, 1, 2, 2), dtype="uint8", voxel_size_nm=VOXEL_NM)
+    labels = create_labels(workspace.volume(1), "labels", shape_zyx=(1, 2, 2), dtype="uint8", voxel_size_nm=VOXEL_NM)
+    labels[:] = 5
+    caches, plane = PlaneCaches(), Plane("volume", 1, "classes", "z", 0)
+    before, _ = render_plane(workspace, plane, caches=caches, scheme_of=lambda _: LabelScheme(kind="instances"))
+    after, _ = render_plane(workspace, plane, caches=caches, scheme_of=lambda _: LabelScheme(background=(0, 5)))
+    assert (entries_of(before).max(), entries_of(after).max()) == (1, 0)
+
+
+def test_borders_are_the_same_along_every_axis(workspace):
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 4, (3, 4, 5)).repeat(3, 0).repeat(3, 1).repeat(3, 2).astype(np.uint16)
+    scheme = LabelScheme(kind="instances", borders=Borders(kind="touching", width=2))
+    create_volume(workspace.volume(1), name="v", shape_czyx=(1, *ids.shape), dtype="uint8", voxel_size_nm=VOXEL_NM)
+    create_labels(workspace.volume(1), "labels", shape_zyx=ids.shape, dtype="uint16", voxel_size_nm=VOXEL_NM)[:] = ids
+    expected = learn(ids, scheme, "classes")
+    assert set(np.unique(expected)) == {0, 1, 2}
+    for number, axis in enumerate("zyx"):
+        for index in range(ids.shape[number]):
+            plane = Plane("volume", 1, "classes", axis, index)
+            png, _ = render_plane(workspace, plane, caches=PlaneCaches(), scheme_of=lambda _: scheme)
+            np.testing.assert_array_equal(entries_of(png), expected.take(index, axis=number))
+
+
+def test_what_a_class_is_called_and_coloured():
+    shown = colours_of(SCHEME)
+    assert shown == {1: ("wall", "#ff0000"), 255: ("not annotated", "#969696")}
+    borders = LabelScheme(kind="instances", borders=Borders())
+    assert [name for name, _ in colours_of(borders).values()] == ["object", "border"]
+    assert [name for name, _ in colours_of(LabelScheme(kind="instances")).values()] == ["foreground"]

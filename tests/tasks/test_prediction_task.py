@@ -11,13 +11,15 @@ import torch
 import seglib.tasks.prediction
 from seglib.checkpoints import load_checkpoint, save_checkpoint
 from seglib.config import ComputeConfig, LengthConfig, PatchConfig, PredictConfig, UNet3DConfig
+from seglib.config.labels import Borders, LabelClass, LabelScheme
 from seglib.data.normalise import Normalisation
 from seglib.data.readers.base import SourceFile
+from seglib.data.targets import learn
 from seglib.data.volumes import TRUTH, open_labels
 from seglib.errors import CheckpointError, ConfigError, SeglibError
 from seglib.events import Ended, Measured, Note, Progress, Started
 from seglib.inference.predict import Predictor, decide, foreground_probabilities
-from seglib.ingest import ImportRequest, import_dataset
+from seglib.ingest import ImportRequest, Item, import_dataset
 from seglib.jobs.foreground import run_in_foreground
 from seglib.jobs.submit import submit_prediction, submit_training
 from seglib.models import build_model
@@ -25,7 +27,7 @@ from seglib.store import Store
 from seglib.store.datasets import get_dataset
 from seglib.store.runs import claim, create_run
 from seglib.tasks import run_task
-from seglib.tasks.prediction import PREDICTION_LAYER, TrainedModel, predict_labels
+from seglib.tasks.prediction import PREDICTION_LAYER, Comparison, TrainedModel, predict_labels
 from tests.conftest import small_config
 
 EXACT = ComputeConfig(device="cpu", precision="fp32", threads=1)
@@ -68,8 +70,8 @@ def import_image(workspace, store, folder: Path, image) -> int:
     path = folder / "new.tif"
     axes = "ZYX" if image.ndim == 3 else "ZCYX"
     tifffile.imwrite(path, image, photometric="minisblack", imagej=True, metadata={"axes": axes})
-    request = ImportRequest(name="New", images=(SourceFile(path, path.name),), voxel_size_nm=(1.0, 1.0, 1.0))
-    return get_dataset(store, import_dataset(workspace, store, request)).volumes[0].id
+    request = ImportRequest(name="New", items=(Item("new", (SourceFile(path, path.name),)),))
+    return get_dataset(store, import_dataset(workspace, store, request, isolated=False)).volumes[0].id
 
 
 def one_pass(workspace, run_id, image, threshold):
@@ -215,3 +217,52 @@ def test_a_failure_while_writing_leaves_nothing(workspace, store, trained_run, d
     monkeypatch.setattr(seglib.tasks.prediction, "count_overlap", fail)
     run = prediction(store, trained_run, get_dataset(store, dataset).volumes[0].id)
     refused(workspace, store, run, OSError, "No space left")
+
+
+# ---------------------------------------------------------------- comparison with labels
+
+MODEL = TrainedModel(predictor=None, tile=(1, 8, 8), values=(4, 6), names=("wall", "pore"))
+
+
+def compared(truth, planes, scheme, task="classes", model=MODEL, slab=1):
+    """Scores of predicted planes against labels, handed over in slabs."""
+    comparison = Comparison(truth, scheme, task, model)
+    for z in range(0, len(planes), slab):
+        comparison.add(z, planes[z : z + slab])
+    return comparison
+
+
+def test_classes_are_compared_by_name_merged_values_and_all():
+    truth = np.array([[[0, 1, 2, 9, 3, 7]]], np.uint8)
+    planes = np.array([[[0, 4, 4, 6, 6, 0]]], np.uint8)
+    scheme = LabelScheme(
+        kind="classes",
+        classes=(LabelClass(name="pore", values=(9,)), LabelClass(name="wall", values=(1, 2)),
+                 LabelClass(name="unknown to the model", values=(3,))),
+        ignore=(7,),
+    )  # fmt: skip
+    comparison = compared(truth, planes, scheme)
+    # wall is right in both voxels; pore once rightly found, once where the truth is another class.
+    assert comparison.scores()["dice/wall"] == 1.0
+    assert comparison.scores()["dice/pore"] == pytest.approx(2 / 3)
+    assert comparison.extent == "all annotated voxels of the volume"
+    other = LabelScheme(kind="classes", classes=(LabelClass(name="a", values=(1,)), LabelClass(name="b", values=(2,))))
+    assert not Comparison(truth, other, "classes", MODEL).comparable
+
+
+def test_one_class_on_both_sides_is_compared_whatever_it_is_called():
+    single = TrainedModel(predictor=None, tile=(1, 8, 8), values=(255,), names=("foreground",))
+    truth = np.array([[[0, 3, 3, 8]]], np.uint16)
+    planes = np.array([[[0, 255, 255, 255]]], np.uint8)
+    scheme = LabelScheme(kind="instances", ignore=(8,))
+    assert compared(truth, planes, scheme, "foreground", single).scores() == {"dice": 1.0, "iou": 1.0}
+
+
+def test_borders_are_compared_alike_however_the_slabs_are_cut():
+    truth = np.random.default_rng(0).integers(0, 3, (3, 4, 4)).repeat(4, 0).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+    scheme = LabelScheme(kind="instances", borders=Borders(width=1))
+    model = TrainedModel(predictor=None, tile=(1, 8, 8), values=(1, 2), names=("object", "border"))
+    planes = learn(truth, scheme, "classes")
+    for slab in (1, 5, 12):
+        scores = compared(truth, planes, scheme, model=model, slab=slab).scores()
+        assert (scores["dice/object"], scores["dice/border"]) == (1.0, 1.0)

@@ -76,8 +76,9 @@ def test_the_demo_is_short_and_of_the_demos_size():
 
 
 def test_settings_for_a_stored_data_set_follow_its_labels(store, dataset):
-    config = config_for(get_dataset(store, dataset))
-    assert config.data == DataConfig(dataset=dataset, task="classes")
+    row = get_dataset(store, dataset)
+    config = config_for(row)
+    assert config.data == DataConfig(dataset=dataset, task="classes", labels=row.labels)
     # Two volumes of 8 × 32 × 32: a block along y is kept for validation.
     assert config.patches.shape == (8, 24, 32)
 
