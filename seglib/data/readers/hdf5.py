@@ -134,10 +134,11 @@ def _contents(source: SourceFile, file: h5py.File) -> _Contents:
     return contents
 
 
-def _own_object(group: h5py.Group, path: str, name: str) -> Any:
+def _own_object(group: h5py.Group, path: str, name: str | bytes) -> Any:
     """What a hard link leads to, otherwise the reason why it is left out."""
     # HDF5 would take a forged name such as “link/raw” for a path and follow what is on the way.
-    if not name or "/" in name or len(path) + len(name) > _MAX_PATH or has_control(name):
+    # Names that are not Unicode come as bytes.
+    if not isinstance(name, str) or not name or "/" in name or len(path) + len(name) > _MAX_PATH or has_control(name):
         return _ODD_NAME
     try:
         link = group.get(name, getlink=True)
@@ -153,7 +154,7 @@ def _own_object(group: h5py.Group, path: str, name: str) -> Any:
 def _is_image(item: h5py.Dataset) -> bool:
     try:
         shape, dtype = item.shape or (), item.dtype
-    except _FOREIGN:  # bit fields and times have no counterpart in NumPy
+    except _FOREIGN:  # times have no counterpart in NumPy
         return False
     return dtype.kind in "buif" and dtype.itemsize <= 8 and 2 <= len(shape) <= 5 and math.prod(shape) > 0
 

@@ -4,9 +4,10 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -16,17 +17,20 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from seglib.data.readers.base import (
+    HARMLESS_BYTES,
     ImageFile,
     Read,
     SourceFile,
     Window,
     check_claim,
+    describe_content,
     plain_dtype,
     size_text,
     unreadable,
     wrong_content,
 )
 from seglib.data.readers.raw import RawBlock
+from seglib.data.readers.units import length_nm
 from seglib.errors import DataError
 
 _SIZES = {348: Nifti1Header, 540: Nifti2Header}
@@ -42,34 +46,37 @@ _FOREIGN = (
     struct.error,
     EOFError,
 )
-_RGB = (128, 2304)
-VoxelSizeFound = tuple[float | None, float | None, float | None]
+# Codes of colours -> bytes of a voxel: red, green, blue, and opacity.
+_COLOURS = {128: 3, 2304: 4}
+
+Opener = Callable[[], AbstractContextManager[IO[bytes]]]
+VoxelSize = tuple[float | None, float | None, float | None]
 
 
 def open_nifti(source: SourceFile) -> ImageFile:
-    """Opens a NIfTI file; only the header is read. The first stored dimension is x, so arrays are (Z, Y, X).
+    """Opens a NIfTI file, packed with gzip or not; only the header is read.
 
-    Raises DataError where it is none, is half of a .hdr/.img pair, or holds complex numbers.
+    The first dimension of the file is x and the fastest, so arrays are (Z, Y, X), with time before and colours after.
+    Raises DataError where it is none, is half of a .hdr/.img pair, holds complex numbers, or is shorter than it claims.
     """
-    header = _header(source)
-    dtype, samples = _dtype(source, header)
-    sides = [int(side) for side in header["dim"][1 : 1 + min(7, max(0, int(header["dim"][0])))]]
-    while len(sides) > 2 and sides[-1] == 1:
-        sides.pop()
-    if not 2 <= len(sides) <= 5 or min(sides) < 1:
-        raise DataError(f"{source.name} has the size {size_text(tuple(sides))}; images have two to five dimensions.")
-    shape = (*sides[::-1], *([samples] if samples > 1 else []))
-    # In NIfTI's order: x, y, z, time, and whatever a fifth dimension holds.
-    axes = "XYZTC"[: len(sides)][::-1] + ("S" if samples > 1 else "")
     try:
-        packed = source.path.stat().st_size
+        size = source.path.stat().st_size
+        with source.path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
     except OSError as error:
         raise unreadable(source, error) from error
-    check_claim(source.name, shape, dtype, packed)
+    opener: Opener = partial(gzip.open, source.path) if packed else partial(source.path.open, "rb")  # type: ignore[assignment]
+    header = _header(source, opener)
+    stored, samples = _dtype(source, header)
+    sides = _sides(source, header)
+    shape = (*sides[::-1], samples) if samples > 1 else sides[::-1]
+    # In NIfTI's order: x, y, z, time, and whatever a fifth dimension holds.
+    axes = "XYZTC"[: len(sides)][::-1] + ("S" if samples > 1 else "")
+    check_claim(source.name, shape, stored, size)
     offset = _offset(source, header)
-    if not _is_packed(source) and offset + math.prod(shape) * dtype.itemsize > packed:
+    if not packed and offset + math.prod(shape) * stored.itemsize > size:
         raise DataError(f"{source.name} is cut off: it ends inside the data. Copy or export it again.")
-    block = RawBlock(source, lambda: _stream(source), offset, shape, dtype, plain_dtype(source.name, dtype))
+    block = RawBlock(source, opener, offset, shape, stored, plain_dtype(source.name, stored))
     voxel_size, notes = _voxel_size(source, header)
     image = ImageFile(
         source=source,
@@ -82,41 +89,59 @@ def open_nifti(source: SourceFile) -> ImageFile:
         voxel_size_nm=voxel_size,
         notes=notes,
     )
-    return _scaled(image, header)
+    # The standard scales numbers, not colours.
+    return image if samples > 1 else _scaled(image, header)
 
 
-def _header(source: SourceFile) -> Any:
+def _header(source: SourceFile, opener: Opener) -> Any:
     try:
-        with _stream(source) as stream:
+        with opener() as stream:
             start = stream.read(4)
             kind = next(
                 (k for size, k in _SIZES.items() if start in (struct.pack("<i", size), struct.pack(">i", size))), None
             )
             if kind is None:
                 raise wrong_content(source, "a NIfTI image")
-            raw = start + stream.read(536)
-        header = kind(raw[: kind.template_dtype.itemsize], check=False)
+            raw = start + stream.read(kind.template_dtype.itemsize - 4)
+        header = kind(raw, check=False)
     except DataError:
         raise
     except OSError as error:
-        if error.errno:
-            raise unreadable(source, error) from error
-        raise wrong_content(source, "a NIfTI image") from error
+        # gzip reports damage as an OSError of its own, without a number.
+        raise (unreadable(source, error) if error.errno else _damaged(source)) from error
     except _FOREIGN as error:
-        raise wrong_content(source, "a NIfTI image") from error
+        raise _damaged(source) from error
     magic = bytes(header["magic"])[:3]
     if magic in (b"ni1", b"ni2"):
-        raise DataError(f"{source.name} keeps its numbers in another file. Save it as one file, .nii or .nii.gz.")
+        raise DataError(
+            f"{source.name} keeps its numbers in another file (.hdr and .img). Save it as one file, .nii or .nii.gz."
+        )
     if magic not in (b"n+1", b"n+2"):
         raise wrong_content(source, "a NIfTI image")
     return header
 
 
+def _damaged(source: SourceFile) -> DataError:
+    found = describe_content(source.path)
+    return DataError(f"{source.name} is cut off or damaged inside its header (it is {found}). Copy or export it again.")
+
+
+def _sides(source: SourceFile, header: Any) -> tuple[int, ...]:
+    """The length of each dimension, x first, without those of length 1 at the end."""
+    count = int(header["dim"][0])
+    sides = [int(side) for side in header["dim"][1 : 1 + max(0, count)]]
+    while len(sides) > 2 and sides[-1] == 1:
+        sides.pop()
+    if not (0 < count <= 7 and 2 <= len(sides) <= 5 and min(sides) >= 1):
+        raise DataError(f"{source.name} has the size {size_text(tuple(sides))}; images have two to five dimensions.")
+    return tuple(sides)
+
+
 def _dtype(source: SourceFile, header: Any) -> tuple[np.dtype[Any], int]:
     """The dtype of a number in the file, and how many make a voxel."""
     code = int(header["datatype"])
-    if code in _RGB:
-        return np.dtype(np.uint8), 3 if code == _RGB[0] else 4
+    if code in _COLOURS:
+        return np.dtype(np.uint8), _COLOURS[code]
     try:
         dtype = np.dtype(header.get_data_dtype())
     except _FOREIGN as error:
@@ -126,29 +151,25 @@ def _dtype(source: SourceFile, header: Any) -> tuple[np.dtype[Any], int]:
 
 
 def _offset(source: SourceFile, header: Any) -> int:
-    offset = float(header["vox_offset"])
-    if not 0 <= offset < 2**40 or offset != int(offset):
-        raise DataError(
-            f"{source.name} has a damaged header: its data would start at byte {offset:g}. Export it again."
-        )
-    return max(int(offset), int(header.template_dtype.itemsize))
+    offset, least = float(header["vox_offset"]), int(header.single_vox_offset)
+    # Unpacking as far as a forged offset says could take hours.
+    if offset == 0 or (least <= offset <= HARMLESS_BYTES and offset == int(offset)):
+        return int(offset) or least
+    raise DataError(f"{source.name} has a damaged header: its data would start at byte {offset:g}. Export it again.")
 
 
-def _voxel_size(
-    source: SourceFile, header: Any
-) -> tuple[tuple[float | None, float | None, float | None], tuple[str, ...]]:
+def _voxel_size(source: SourceFile, header: Any) -> tuple[VoxelSize, tuple[str, ...]]:
     try:
         unit = header.get_xyzt_units()[0]
     except _FOREIGN:
         unit = "unknown"
     notes = () if unit in _UNITS_NM else (f"{source.name} names no unit of length: millimetres, as is usual.",)
     nm = _UNITS_NM.get(unit, 1e6)
-    x, y, z = (abs(float(size)) * nm for size in header["pixdim"][1:4])
-
-    def known(size: float) -> float | None:
-        return size if math.isfinite(size) and size > 0 else None
-
-    return (known(z), known(y), known(x)), notes
+    sizes = [float(size) for size in header["pixdim"][1:4]]
+    said = int(header["dim"][0])
+    # What a header says of dimensions that are not there means nothing, and 0 means not known.
+    x, y, z = (length_nm(size or None, nm) if axis < said else None for axis, size in enumerate(sizes))
+    return (z, y, x), notes
 
 
 def _scaled(image: ImageFile, header: Any) -> ImageFile:
@@ -162,24 +183,11 @@ def _scaled(image: ImageFile, header: Any) -> ImageFile:
         with image.opened() as read:
 
             def scaled(window: Window) -> Any:
-                return read(window).astype(np.float32) * np.float32(slope) + np.float32(inter)
+                # Values or factors of 64 bits may not fit into 32.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    return read(window).astype(np.float32) * np.float32(slope) + np.float32(inter)
 
             yield scaled
 
     note = f"{image.source.name}: its values are scaled by {slope:g} and shifted by {inter:g}, as its header says."
     return replace(image, dtype=np.dtype(np.float32), opened=opened, notes=(*image.notes, note))
-
-
-def _is_packed(source: SourceFile) -> bool:
-    with source.path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-@contextmanager
-def _stream(source: SourceFile) -> Iterator[IO[bytes]]:
-    if _is_packed(source):
-        with gzip.open(source.path) as packed:
-            yield packed  # type: ignore[misc]
-    else:
-        with source.path.open("rb") as file:
-            yield file

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
@@ -16,7 +17,6 @@ from seglib.data.readers.base import (
     check_claim,
     guess_axes,
     plain_dtype,
-    size_text,
     unreadable,
     wrong_content,
 )
@@ -38,7 +38,13 @@ _TYPES = {
     "double": "f8",
 }
 _ENCODINGS = ("raw", "gzip", "gz", "bzip2", "bz2")
-_SPACE = ("domain", "space", "none", "???")
+_SPACE = ("domain", "space")
+_UNKNOWN = ("none", "???")
+_SIDE = re.compile(r"[0-9]{1,18}")
+_VECTOR = re.compile(r"\(([^()]*)\)|none", re.IGNORECASE)
+_UNIT = re.compile(r'"([^"]*)"|(\S+)')
+
+VoxelSize = tuple[float | None, float | None, float | None]
 
 
 def open_nrrd(source: SourceFile) -> ImageFile:
@@ -46,17 +52,18 @@ def open_nrrd(source: SourceFile) -> ImageFile:
 
     Raises DataError where it is none, keeps its numbers in another file, or in a form that is not supported.
     """
-    fields, offset = _read_header(source)
+    fields, offset, size = _read_header(source)
     if "data file" in fields or "datafile" in fields:
         raise DataError(f"{source.name} keeps its numbers in another file. Save it as one file, .nrrd.")
     encoding = fields.get("encoding", "raw").casefold()
     if encoding not in _ENCODINGS:
-        raise DataError(f"{source.name} has the encoding {encoding[:20]!r}; save it as raw or gzip.")
+        raise DataError(
+            f"{source.name} has the encoding {encoding[:20]!r}; which is not supported. Save it as raw or gzip."
+        )
     if any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip")):
         raise DataError(f"{source.name} leaves out bytes before its data, which is not supported. Save it again.")
     shape = _shape(source, fields)
     stored = _dtype(source, fields)
-    size = source.path.stat().st_size
     check_claim(source.name, shape, stored, size)
     if encoding == "raw" and offset + math.prod(shape) * stored.itemsize > size:
         raise DataError(f"{source.name} is cut off: it ends inside the data. Copy or export it again.")
@@ -84,9 +91,10 @@ def open_nrrd(source: SourceFile) -> ImageFile:
     )
 
 
-def _read_header(source: SourceFile) -> tuple[dict[str, str], int]:
-    """The fields, names in lower case, and where the data start."""
+def _read_header(source: SourceFile) -> tuple[dict[str, str], int, int]:
+    """The fields, names in lower case; where the data start; and how long the file is."""
     try:
+        size = source.path.stat().st_size
         with source.path.open("rb") as file:
             start = file.read(_MAX_HEADER)
     except OSError as error:
@@ -102,25 +110,29 @@ def _read_header(source: SourceFile) -> tuple[dict[str, str], int]:
         name, found, value = line.partition(":")
         if found and not line.startswith("#") and not value.startswith("="):
             fields[name.strip().casefold()] = value.strip()
-    return fields, end + length
+    return fields, end + length, size
 
 
 def _shape(source: SourceFile, fields: Mapping[str, str]) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(side) for side in fields["sizes"].split())
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{source.name} has a damaged header: it gives no sizes. Export it again.") from error
-    if not 2 <= len(sizes) <= 5 or min(sizes) < 1:
-        raise DataError(f"{source.name} has the size {size_text(sizes)[:60]}; images have two to five dimensions.")
-    return sizes[::-1]
+    words = fields.get("sizes", "").split()
+    if not words or fields.get("dimension", str(len(words))) != str(len(words)):
+        raise DataError(f"{source.name} has a damaged header: its sizes do not fit its dimension. Export it again.")
+    if not all(_SIDE.fullmatch(word) and int(word) for word in words):
+        raise DataError(f"{source.name} has a damaged header: its sizes are no numbers above 0. Export it again.")
+    if not 2 <= len(words) <= 5:
+        raise DataError(f"{source.name} has {len(words)} dimensions; images have two to five.")
+    return tuple(int(word) for word in words[::-1])
 
 
 def _dtype(source: SourceFile, fields: Mapping[str, str]) -> np.dtype[Any]:
     said = fields.get("type", "").casefold()
     if said not in _TYPES:
         raise DataError(f"{source.name} holds values of the type {said[:40]!r}; images are numbers. Convert it.")
-    order = {"little": "<", "big": ">"}.get(fields.get("endian", "little").casefold(), "<")
-    return np.dtype(order + _TYPES[said])
+    dtype = np.dtype(_TYPES[said])
+    order = fields.get("endian", "little").casefold()
+    if dtype.itemsize > 1 and order not in ("little", "big"):
+        raise DataError(f"{source.name} has the byte order {order[:20]!r}; it is little or big. Export it again.")
+    return dtype.newbyteorder(">" if order == "big" else "<")
 
 
 def _axes(fields: Mapping[str, str], shape: tuple[int, ...]) -> tuple[str, bool]:
@@ -134,6 +146,8 @@ def _axes(fields: Mapping[str, str], shape: tuple[int, ...]) -> tuple[str, bool]
             letters.append("T")
         elif kind in _SPACE:
             letters.append(next(space, "?"))
+        elif kind in _UNKNOWN:
+            letters.append("?")
         else:
             letters.append("S" if not letters else "C")
     axes = "".join(letters[::-1])
@@ -141,36 +155,48 @@ def _axes(fields: Mapping[str, str], shape: tuple[int, ...]) -> tuple[str, bool]
     return (axes, True) if fits else (guess_axes(shape), False)
 
 
-def _voxel_size(
-    source: SourceFile, fields: Mapping[str, str], axes: str
-) -> tuple[tuple[float | None, float | None, float | None], tuple[str, ...]]:
-    lengths = _lengths(fields)
-    if not lengths or len(lengths) != len(axes):
+def _voxel_size(source: SourceFile, fields: Mapping[str, str], axes: str) -> tuple[VoxelSize, tuple[str, ...]]:
+    steps = _steps(fields)
+    if len(steps) != len(axes) or not any(steps):
         return (None, None, None), ()
-    units = fields.get("space units", fields.get("units", "")).replace('"', " ").split()
-    if not units:
-        note = (
-            f"{source.name} gives a voxel size without a unit ({', '.join(f'{n:g}' for n in lengths if n)}): not used."
-        )
-        return (None, None, None), (note,)
-    per_axis = dict(zip(axes[::-1], lengths, strict=True))
-    # Units are given for each dimension of space, in the order of the file.
-    named = dict(zip([a for a in axes[::-1] if a in "XYZ"], [*units, *units[-1:] * 3], strict=False))
-    z, y, x = (length_nm(per_axis.get(axis), nanometres(named.get(axis, ""))) for axis in "ZYX")
-    return (z, y, x), ()
-
-
-def _lengths(fields: Mapping[str, str]) -> list[float | None]:
-    """The distance of neighbours along each dimension, fastest first; None where there is none."""
     if "space directions" in fields:
-        words = fields["space directions"].replace(" ", "").replace(")(", ") (").replace(")none", ") none")
-        return [_norm(word) for word in words.replace("none(", "none (").split()]
-    return [_number(word) for word in fields.get("spacings", "").split()]
+        per_component = _units(fields.get("space units", ""))
+        lengths = [_length_nm(step, per_component) for step in steps]
+    else:
+        per_axis = _units(fields.get("units", fields.get("space units", "")))
+        if "units" not in fields:
+            # Units of space are given for the dimensions of space only.
+            given = iter(per_axis)
+            per_axis = [next(given, None) if axis in "XYZ" else None for axis in axes[::-1]]
+        lengths = [_length_nm(step, [unit]) for step, unit in zip(steps, [*per_axis, *[None] * 5], strict=False)]
+    found = dict(zip(axes[::-1], lengths, strict=True))
+    if any(found.get(axis) for axis in "ZYX"):
+        return (found.get("Z"), found.get("Y"), found.get("X")), ()
+    shown = ", ".join(f"{math.hypot(*step):g}" for step in steps if step)
+    note = f"{source.name} gives a voxel size ({shown}) without a unit of length that is known: it is not used."
+    return (None, None, None), (note,)
 
 
-def _norm(word: str) -> float | None:
-    parts = [_number(part) for part in word.strip("()").split(",")]
-    return math.hypot(*[part for part in parts if part is not None]) if all(p is not None for p in parts) else None
+def _steps(fields: Mapping[str, str]) -> list[tuple[float, ...]]:
+    """The way to the next number along each dimension, fastest first; empty where there is none."""
+    if "space directions" in fields:
+        said = [vector[1] or "" for vector in _VECTOR.finditer(fields["space directions"])]
+        vectors = [tuple(_number(part) for part in vector.split(",")) for vector in said]
+    else:
+        vectors = [(_number(word),) for word in fields.get("spacings", "").split()]
+    return [tuple(part for part in vector if part is not None) if None not in vector else () for vector in vectors]
+
+
+def _units(text: str) -> list[float | None]:
+    return [nanometres(unit[1] if unit[1] is not None else unit[2]) for unit in _UNIT.finditer(text)]
+
+
+def _length_nm(step: tuple[float, ...], units: list[float | None]) -> float | None:
+    """The length of a step whose components are in these units, of which the zero ones do not matter."""
+    if not step or len(units) < len(step):
+        return None
+    parts = [length * unit for length, unit in zip(step, units, strict=False) if length and unit is not None]
+    return length_nm(math.hypot(*parts), 1.0) if len(parts) == sum(length != 0 for length in step) else None
 
 
 def _number(word: str) -> float | None:

@@ -1,6 +1,5 @@
 """NumPy's .npy and .npz. Nothing is unpickled, and what a header claims is checked before anything is allocated."""
 
-import ast
 import math
 import re
 import struct
@@ -19,6 +18,7 @@ from seglib.data.readers.base import (
     Member,
     SourceFile,
     check_claim,
+    describe_content,
     guess_axes,
     plain_dtype,
     unreadable,
@@ -31,8 +31,22 @@ from seglib.errors import DataError
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 64 << 10
 _MAX_MEMBERS = 10_000
-_DTYPE = re.compile(r"[<>|=]?[biuf](1|2|4|8)")
-_FOREIGN = (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, struct.error, EOFError, ValueError)
+_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
+# A header is a Python dictionary, but Python's own parser is not made for text that others wrote.
+_FIELD = re.compile(r"""['"](\w+)['"]\s*:\s*(?:['"]([^'"]*)['"]|(True|False)|\(([^()]*)\))""")
+# NumPy on Python 2 wrote whole numbers as 5L.
+_SIDE = re.compile(r"\s*([0-9]{1,30})L?\s*")
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_FOREIGN = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+)
 
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
@@ -64,16 +78,27 @@ def open_npy(source: SourceFile) -> ImageFile:
 def open_npz(source: SourceFile) -> ImageFile:
     """Opens one array of a .npz file, the one named by source.member or the first likely one.
 
-    Raises DataError where it is no such archive or holds no array of numbers.
+    Raises DataError where it is no such archive, has a password, or holds no array of numbers.
     """
-    with _archive(source) as archive:
-        headers = dict(_headers(source, archive))
+    try:
+        size = source.path.stat().st_size
+        with zipfile.ZipFile(source.path) as archive:
+            headers = dict(_headers(source, archive))
+    except _FOREIGN as error:
+        raise _no_archive(source, error) from error
+    except OSError as error:
+        raise unreadable(source, error) from error
     if not headers:
-        raise DataError(f"{source.name} holds no array of numbers with 2 to 5 dimensions.")
+        raise DataError(
+            f"{source.name} holds no array of numbers with 2 to 5 dimensions. "
+            "Save the image with numpy.savez(path, image=array)."
+        )
     members = [Member(name, header.shape, str(header.dtype)) for name, (_, header) in headers.items()]
     info, header = headers[pick_member(source, members)]
     opener = partial(_open_member, source, info.filename)
-    image = _image(source, header, payload=info.file_size - header.offset, packed=info.compress_size, opener=opener)
+    # The archive says itself how long a packed array is, so that is no more to be believed than its shape.
+    packed = min(info.compress_size, size)
+    image = _image(source, header, payload=info.file_size - header.offset, packed=packed, opener=opener)
     return replace(image, members=tuple(members) if len(members) > 1 else ())
 
 
@@ -105,20 +130,25 @@ def _read_header(source: SourceFile, stream: IO[bytes]) -> _Header:
     length = int.from_bytes(stream.read(count), "little")
     if length > _MAX_HEADER:
         raise DataError(f"{source.name} has a header of {length:,} bytes, which no array needs. Save it again.")
-    text = stream.read(length)
-    try:
-        said = ast.literal_eval(text.decode("utf-8" if start[6] == 3 else "latin-1").strip())
-        described, shape, turned = said["descr"], said["shape"], said["fortran_order"]
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
-        raise DataError(f"{source.name} has a damaged header. Save it again with numpy.save.") from error
-    if not isinstance(described, str) or not _DTYPE.fullmatch(described):
-        raise DataError(f"{source.name} holds {described!r:.40} values; images are whole or real numbers. Convert it.")
-    if not (isinstance(shape, tuple) and all(type(side) is int and side >= 0 for side in shape)):
-        raise DataError(f"{source.name} has a damaged header: {shape!r:.60} is no shape. Save it again.")
+    dtype, shape, turned = _fields(source, stream.read(length).decode("latin-1"))
+    return _Header(8 + count + length, shape[::-1] if turned else shape, dtype, turned)
+
+
+def _fields(source: SourceFile, text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """The dtype, the shape, and whether it is in Fortran order."""
+    found = {field[1]: field[2] or field[3] or field[4] or "" for field in _FIELD.finditer(text)}
+    if "descr" not in text or found.get("fortran_order") not in ("True", "False"):
+        raise DataError(f"{source.name} has a damaged header. Save it again with numpy.save.")
+    described = found.get("descr", "mixed")
+    if not _DTYPE.fullmatch(described):
+        raise DataError(f"{source.name} holds {described[:40]!r} values; images are whole or real numbers. Convert it.")
+    sides = [_SIDE.fullmatch(side) for side in found.get("shape", "?").strip().removesuffix(",").split(",")]
+    shape = tuple(int(side[1]) for side in sides if side)
+    if len(shape) < len(sides):
+        raise DataError(f"{source.name} has a damaged header: what it gives is no shape. Save it again.")
     if not 2 <= len(shape) <= 5:
         raise DataError(f"{source.name} has {len(shape)} dimensions; images have two to five.")
-    turned = bool(turned)
-    return _Header(8 + count + length, shape[::-1] if turned else shape, np.dtype(described), turned)
+    return np.dtype(described), shape, found["fortran_order"] == "True"
 
 
 def _headers(source: SourceFile, archive: zipfile.ZipFile) -> Iterator[tuple[str, tuple[zipfile.ZipInfo, _Header]]]:
@@ -127,8 +157,10 @@ def _headers(source: SourceFile, archive: zipfile.ZipFile) -> Iterator[tuple[str
     if len(infos) > _MAX_MEMBERS:
         raise DataError(f"{source.name} holds {len(infos):,} arrays; at most {_MAX_MEMBERS:,} can be looked through.")
     for info in infos:
-        if not info.filename.endswith(".npy"):
+        if not info.filename.endswith(".npy") or info.compress_type not in _PACKINGS:
             continue
+        if info.flag_bits & 1:
+            raise DataError(f"{source.name} is protected by a password. Save it again without one.")
         try:
             with archive.open(info) as stream:
                 header = _read_header(source, stream)
@@ -139,21 +171,16 @@ def _headers(source: SourceFile, archive: zipfile.ZipFile) -> Iterator[tuple[str
 
 @contextmanager
 def _open_member(source: SourceFile, name: str) -> Iterator[IO[bytes]]:
-    with _archive(source) as archive, archive.open(name) as stream:
+    with zipfile.ZipFile(source.path) as archive, archive.open(name) as stream:
         yield stream
 
 
-@contextmanager
-def _archive(source: SourceFile) -> Iterator[zipfile.ZipFile]:
+def _no_archive(source: SourceFile, error: Exception) -> DataError:
     try:
-        with zipfile.ZipFile(source.path) as archive:
-            yield archive
-    except DataError:
-        raise
-    except _FOREIGN as error:
-        detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(
-            f"{source.name} is not an archive of NumPy arrays, or damaged ({detail}). Save it again."
-        ) from error
-    except OSError as error:
-        raise unreadable(source, error) from error
+        found = describe_content(source.path)
+    except OSError as unread:
+        return unreadable(source, unread)
+    if found != "a zip file":
+        return wrong_content(source, "an archive of NumPy arrays")
+    detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return DataError(f"{source.name} is cut off or damaged ({detail}). Copy or save it again.")

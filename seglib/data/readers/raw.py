@@ -1,9 +1,10 @@
 """A block of numbers in a stream of bytes, read window by window."""
 
 import math
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -14,8 +15,11 @@ from seglib.data.readers.base import Read, SourceFile, Window, unreadable
 from seglib.errors import DataError
 
 # What decompressors raise on damaged streams.
-_FOREIGN = (zlib.error, EOFError, ValueError, RuntimeError, LookupError, NotImplementedError, ArithmeticError)
-_PIECE = 16 << 20
+_FOREIGN = (zlib.error, zipfile.BadZipFile, EOFError, ValueError, RuntimeError, LookupError, ArithmeticError)
+# Read at once; also what a window costs in memory on top of its own size.
+_PIECE_BYTES = 8 << 20
+# What lies between two runs of wanted numbers is read too where that is cheaper than to look for the next one.
+_GAP_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,12 @@ class RawBlock:
 
     @contextmanager
     def opened(self) -> Iterator[Read]:
-        """Gives a function that reads a window; only what lies between its first and last row is read."""
-        with _damage(self.source), self.open() as stream:
-
-            def read(window: Window) -> NDArray[Any]:
-                with _damage(self.source):
-                    return _window(self, stream, window)
-
-            yield read
+        """Gives a function that reads a window; of the slowest dimension only the rows in it are read."""
+        with ExitStack() as stack:
+            # Errors of whoever reads inside the `with` are not damage to the file, so they pass.
+            with _damage(self.source):
+                stream = stack.enter_context(self.open())
+            yield lambda window: _window(self, stream, window)
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -51,24 +53,32 @@ class RawBlock:
 
 
 def _window(block: RawBlock, stream: IO[bytes], window: Window) -> NDArray[Any]:
-    """Reads slice by slice of the slowest dimension that is cut."""
-    ranges = [range(*part.indices(side)) for part, side in zip(window, block.shape, strict=True)]
-    result = np.empty([len(r) for r in ranges], block.dtype)
-    # Dimensions before `cut` are walked one by one, what follows is read as one run of bytes.
-    whole = [len(r) == side for r, side in zip(ranges, block.shape, strict=True)]
-    cut = len(whole)
-    while cut > 0 and whole[cut - 1]:
-        cut -= 1
-    cut = max(0, cut - 1)
-    strides = [math.prod(block.shape[axis + 1 :]) for axis in range(len(block.shape))]
-    run = ranges[cut]
-    inside = (slice(None), *(slice(r.start, r.stop) for r in ranges[cut + 1 :]))
-    for place in np.ndindex(*[len(r) for r in ranges[:cut]]):
-        before = sum(ranges[axis][index] * strides[axis] for axis, index in enumerate(place))
-        start = before + run.start * strides[cut]
-        numbers = _numbers(block, stream, start, len(run) * strides[cut])
-        result[place] = numbers.reshape(len(run), *block.shape[cut + 1 :])[inside]
+    bounds = [part.indices(side)[:2] for part, side in zip(window, block.shape, strict=True)]
+    ranges = [range(start, max(start, stop)) for start, stop in bounds]
+    result = np.empty([len(wanted) for wanted in ranges], block.dtype)
+    if result.size:
+        with _damage(block.source):
+            _fill(block, stream, result, ranges, 0)
     return result
+
+
+def _fill(block: RawBlock, stream: IO[bytes], target: NDArray[Any], ranges: Sequence[range], first: int) -> None:
+    """Fills `target` with what `ranges` select of the last len(ranges) dimensions, which begin at number `first`."""
+    rows, *inner = ranges
+    shape = block.shape[len(block.shape) - len(inner) :]
+    row, size = math.prod(shape), block.stored.itemsize
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    span = 1 + sum((len(wanted) - 1) * stride for wanted, stride in zip(inner, strides, strict=True))
+    if inner and (row * size > _PIECE_BYTES or (row - span) * size > _GAP_BYTES):
+        for index, place in enumerate(rows):
+            _fill(block, stream, target[index], inner, first + place * row)
+        return
+    step = max(1, _PIECE_BYTES // (row * size))
+    inside = (slice(None), *(slice(wanted.start, wanted.stop) for wanted in inner))
+    for done in range(0, len(rows), step):
+        count = min(step, len(rows) - done)
+        numbers = _numbers(block, stream, first + (rows.start + done) * row, count * row)
+        target[done : done + count] = numbers.reshape(count, *shape)[inside]
 
 
 def _numbers(block: RawBlock, stream: IO[bytes], first: int, count: int) -> NDArray[Any]:
@@ -76,12 +86,18 @@ def _numbers(block: RawBlock, stream: IO[bytes], first: int, count: int) -> NDAr
     buffer = bytearray(count * block.stored.itemsize)
     view, done = memoryview(buffer), 0
     while done < len(buffer):
-        piece = stream.read(min(_PIECE, len(buffer) - done))
+        piece = stream.read(len(buffer) - done)
         if not piece:
             raise DataError(f"{block.source.name} is cut off: it ends inside the data. Copy or export it again.")
         view[done : done + len(piece)] = piece
         done += len(piece)
-    return np.frombuffer(buffer, block.stored).astype(block.dtype, copy=False)
+    if first + count == math.prod(block.shape):
+        # Packed streams compare their checksum only when asked for what follows the last byte.
+        stream.read(1)
+    if block.stored.kind == "b":
+        # A forged truth value may be any byte.
+        return np.frombuffer(buffer, np.uint8) != 0
+    return np.frombuffer(buffer, block.stored)
 
 
 @contextmanager

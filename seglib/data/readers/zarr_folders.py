@@ -42,10 +42,13 @@ def open_zarr(source: SourceFile) -> ImageFile:
     more than is sane, or a link in it leads out of it.
     """
     root = source.path
-    if not root.is_dir():
-        raise wrong_content(source, "a Zarr folder")
-    _refuse_links(source, root)
-    tree = read_tree(source, root)
+    with _reachable(source):
+        if root.exists() and not (root.is_dir() or root.is_file()):
+            raise DataError(f"{source.name} is neither a folder nor a file. Give the Zarr folder itself.")
+        if not root.is_dir():
+            raise wrong_content(source, "a Zarr folder")
+        _refuse_links(source, root)
+        tree = read_tree(source, root)
     if not tree.arrays:
         raise DataError(
             f"{source.name} holds no array of numbers with two to five dimensions.{tree.reason} Export it again as "
@@ -55,7 +58,8 @@ def open_zarr(source: SourceFile) -> ImageFile:
     name = _chosen(source, tree, members)
     node, ome = tree.arrays[name], tree.ome.get(name, OmeArray())
     where = f"{name} in {source.name}" if name else source.name
-    file_bytes = _bytes_below(source, root / name)
+    with _reachable(source):
+        file_bytes = sum(entry.stat().st_size for entry in _walk(root / name) if entry.is_file())
     check_claim(where, node.shape, node.dtype, file_bytes)
     check_blocks(where, node.shape, node.block, node.dtype.itemsize, file_bytes)
     dtype = plain_dtype(source.name, node.dtype)
@@ -98,8 +102,9 @@ def _opener(
         with _damage(source), warnings.catch_warnings():
             # It warns that other programs may not know a codec; what matters is that this one does.
             warnings.simplefilter("ignore")
+            # Both kinds of metadata may lie in one folder; only those of one version were checked.
             # A store of this folder alone: zarr-python takes a path given as text for a URL, and “\\” in it for “/”.
-            array = zarr.open_array(store=LocalStore(path, read_only=True), mode="r", zarr_format=_format(node))
+            array = zarr.open_array(store=LocalStore(path, read_only=True), mode="r", zarr_format=node.zarr_format)
             if array.shape != node.shape or array.dtype != node.dtype:
                 raise DataError(f"{source.name} was changed while it was read. Import it again.")
 
@@ -112,15 +117,10 @@ def _opener(
     return opened
 
 
-def _format(node: Node) -> Any:
-    # Both kinds of metadata may lie in one folder; only those of this version were checked.
-    return node.zarr_format
-
-
 def _refuse_links(source: SourceFile, root: Path) -> None:
     """Chunks are opened by zarr-python, so no entry of the folder may be a link to somewhere else, or a device."""
     inside = root.resolve()
-    for count, entry in enumerate(_walk(source, root), 1):
+    for count, entry in enumerate(_walk(root), 1):
         if count > _MAX_FILES:
             raise DataError(f"{source.name} has more than {_MAX_FILES:,} files. Import a part of it.")
         shown = without_control(readable(entry.name))[:100]
@@ -139,21 +139,21 @@ def _leads_inside(link: Path, folder: Path) -> bool:
     return target.is_relative_to(folder) and (target.is_file() or target.is_dir())
 
 
-def _bytes_below(source: SourceFile, path: Path) -> int:
-    """Size of all files of an array."""
-    return sum(entry.stat().st_size for entry in _walk(source, path) if entry.is_file())
-
-
-def _walk(source: SourceFile, root: Path) -> Iterator[os.DirEntry[str]]:
+def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
     """Everything below a folder; links are not followed."""
     waiting = [root]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+
+
+@contextmanager
+def _reachable(source: SourceFile) -> Iterator[None]:
     try:
-        while waiting:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    yield entry
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
+        yield
     except OSError as error:
         raise unreadable(source, error) from error
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Node:
     dtype: np.dtype[Any]
     chunks: tuple[int, ...]
     block: tuple[int, ...]
-    zarr_format: int
+    zarr_format: Literal[2, 3]
     lossy: bool = False
     dimension_names: tuple[str, ...] = ()
 
@@ -158,7 +158,8 @@ def _node(reader: _JsonReader, folder: Path) -> tuple[str, dict[str, Any], dict[
         kind = v3.get("node_type")
         if v3.get("zarr_format") != 3 or kind not in ("array", "group"):
             raise DataError(
-                f"zarr.json in {reader.source.name} is damaged: it is of no array or group. Export it again."
+                f"zarr.json in {reader.source.name} is damaged: it holds no metadata of an array or group. "
+                "Copy or export it again."
             )
         return str(kind), v3, mapping(v3.get("attributes"))
     array = reader.read(folder / ".zarray")
