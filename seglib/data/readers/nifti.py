@@ -167,8 +167,8 @@ def _voxel_size(source: SourceFile, header: Any) -> tuple[VoxelSize, tuple[str, 
     nm = _UNITS_NM.get(unit, 1e6)
     sizes = [float(size) for size in header["pixdim"][1:4]]
     said = int(header["dim"][0])
-    # What a header says of dimensions that are not there means nothing, and 0 means not known.
-    x, y, z = (length_nm(size or None, nm) if axis < said else None for axis, size in enumerate(sizes))
+    # What a header says of dimensions that are not there means nothing.
+    x, y, z = (length_nm(size, nm) if axis < said else None for axis, size in enumerate(sizes))
     return (z, y, x), notes
 
 

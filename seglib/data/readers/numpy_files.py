@@ -103,7 +103,7 @@ def open_npz(source: SourceFile) -> ImageFile:
 
 
 def _image(source: SourceFile, header: _Header, *, payload: int, packed: int, opener: Opener) -> ImageFile:
-    dtype = plain_dtype(source.name, header.dtype)
+    dtype = plain_dtype(source.name, header.dtype.newbyteorder("="))
     check_claim(source.name, header.shape, header.dtype, max(packed, 1))
     if math.prod(header.shape) * header.dtype.itemsize > payload:
         raise DataError(f"{source.name} is cut off: its header claims more than it holds. Copy or export it again.")

@@ -53,8 +53,7 @@ class RawBlock:
 
 
 def _window(block: RawBlock, stream: IO[bytes], window: Window) -> NDArray[Any]:
-    bounds = [part.indices(side)[:2] for part, side in zip(window, block.shape, strict=True)]
-    ranges = [range(start, max(start, stop)) for start, stop in bounds]
+    ranges = [range(*part.indices(side)[:2]) for part, side in zip(window, block.shape, strict=True)]
     result = np.empty([len(wanted) for wanted in ranges], block.dtype)
     if result.size:
         with _damage(block.source):

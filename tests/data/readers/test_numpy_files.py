@@ -142,6 +142,13 @@ def test_forged_headers_are_refused_before_anything_is_allocated(tmp_path, conte
     assert peak < 2 << 20
 
 
+def test_a_file_that_is_cut_off_is_told_when_it_is_opened(tmp_path):
+    with pytest.raises(DataError, match=r"a\.npy is cut off"):
+        open_npy(written(tmp_path / "a.npy", npy(values((4, 5)))[:-1]))
+    with pytest.raises(DataError, match=r"a\.npz is cut off"):
+        open_npz(written(tmp_path / "a.npz", npz(raw=npy(values((4, 5)))[:-1])))
+
+
 def test_opening_and_reading_a_plane_takes_the_memory_of_a_plane(tmp_path):
     array = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (300, 300, 300))
     array[150] = 9
@@ -269,10 +276,10 @@ def test_a_damaged_file_reads_or_is_refused_and_nothing_else(tmp_path, data):
     content = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    source = written(tmp_path / "a", bytes(content[: data.draw(st.sampled_from([None, -1, 100, 20]))]))
+    source = written(tmp_path / "damaged.np", bytes(content[: data.draw(st.sampled_from([None, -1, 100, 20]))]))
     try:
         got = read(opener(source))
     except DataError as error:
-        assert "a" in str(error)
+        assert "damaged.np" in str(error)
     else:
         assert got.dtype.kind in "uif"

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tracemalloc
 from contextlib import contextmanager
 from functools import partial
 
@@ -93,6 +94,19 @@ def test_a_window_of_another_dimension_is_read_in_few_pieces(tmp_path, monkeypat
     assert len(seeks) == 1
 
 
+@pytest.mark.parametrize("shape", [(1, 2000, 1000), (2000, 1000)])
+def test_a_window_costs_little_more_memory_than_its_own_size(tmp_path, monkeypatch, shape):
+    monkeypatch.setattr("seglib.data.readers.raw._PIECE_BYTES", 64 << 10)
+    array = np.ones(shape, np.uint8)
+    block = block_of(tmp_path, array, Counted(contents(array)))
+    tracemalloc.start()
+    with block.opened() as read:
+        assert read(tuple(slice(0, side) for side in shape)).all()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000 + (512 << 10)
+
+
 def test_half_precision_and_truth_values_become_plain_numbers(tmp_path):
     half = RNG.normal(size=(4, 5)).astype(">f2")
     with block_of(tmp_path, half, Counted(contents(half)), dtype=np.dtype("f4")).opened() as read:
@@ -119,9 +133,9 @@ def test_packed_data_that_do_not_match_their_checksum_are_told(tmp_path):
     array = RNG.integers(0, 255, (40, 50)).astype(np.uint8)
     packed = bytearray(gzip.compress(contents(array)))
     packed[-6] ^= 1
-    with block_of(tmp_path, array, gzip.GzipFile(fileobj=io.BytesIO(bytes(packed)))).opened() as read:
-        with pytest.raises(DataError, match=r"a\.raw is damaged.*CRC"):
-            read((slice(0, 40), slice(0, 50)))
+    block = block_of(tmp_path, array, gzip.GzipFile(fileobj=io.BytesIO(bytes(packed))))
+    with block.opened() as read, pytest.raises(DataError, match=r"a\.raw is damaged.*CRC"):
+        read((slice(0, 40), slice(0, 50)))
 
 
 def test_errors_of_the_reader_of_a_block_are_not_taken_for_damage(tmp_path):
