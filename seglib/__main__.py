@@ -99,7 +99,7 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     command.add_argument("--axes", default="", help="a letter for each stored dimension, such as ZCYX (default: guess)")
     command.add_argument("--label-axes", default="", help="the same for the labels")
     command.add_argument("--array", default="", help="which array inside HDF5, Zarr or npz files")
-    command.add_argument("--label-array", default="", help="the same for the labels")
+    command.add_argument("--label-array", default="", help="the same for the labels, which may lie in the image files")
     command.add_argument("--class", action="append", default=[], metavar="VALUE=NAME", dest="classes", type=_named)
     command.add_argument("--ignore", action="append", default=[], type=int, metavar="VALUE", help="not annotated")
     command.add_argument("--unpaired", action="store_true", help="import images without labels, leave out labels alone")

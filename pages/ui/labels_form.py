@@ -52,7 +52,10 @@ def _classes(key: str, dataset: DatasetSummary) -> LabelScheme | None:
     """The scheme the table of values says, None where it makes no sense yet."""
     counts = dataset.label_counts
     if counts is None:
-        st.warning("There are more than 256 different label values, too many for classes.", icon=":material/block:")
+        st.warning(
+            "There are more than 256 different label values, or they were never counted: too many for classes.",
+            icon=":material/block:",
+        )
         return None
     scheme = dataset.labels if dataset.labels.kind == "classes" else scheme_for("classes", list(counts))
     edited = st.data_editor(

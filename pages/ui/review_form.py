@@ -1,5 +1,6 @@
 """What the chosen files would become: pairing, axes and meaning, shown and changeable before anything is stored."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,11 +39,14 @@ def ask_request(key: str, proposal: Proposal, preview: Preview | None) -> Import
         help="Classes: 1 is a nucleus, 2 a vessel. Instances: 1 is the first nucleus, 2 the second. You can change "
         "this, and what each value means, at any time after the import.",
     )  # fmt: skip
+    within = ""
     left, right = st.columns(2)
     with left:
         axes, member = _stored(f"{key}.image", "Images", preview.image if preview else None)
     with right:
-        label_axes, label_member = _stored(f"{key}.label", "Labels", preview.labels if preview else None)
+        if preview and preview.image and preview.image.members and not any(item.labels for item in items):
+            within = _labels_within(key, preview.image)
+        label_axes, label_member = _stored(f"{key}.label", "Labels", preview.labels if preview and not within else None)
     return ImportRequest(
         name=name.strip(),
         items=items,
@@ -51,7 +55,7 @@ def ask_request(key: str, proposal: Proposal, preview: Preview | None) -> Import
         axes=axes,
         label_axes=label_axes,
         member=member,
-        label_member=label_member,
+        label_member=within or label_member,
         label_kind=label_kind,
         class_names=proposal.class_names,
         ignore=proposal.ignore,
@@ -172,6 +176,16 @@ def _stored(key: str, what: str, stored: StoredArray | None) -> tuple[str, str]:
     )
     axes = axes.strip().upper()
     return ("" if axes == stored.axes else axes), member
+
+
+def _labels_within(key: str, stored: StoredArray) -> str:
+    """Which array of the image files themselves holds the labels; empty for none."""
+    names = [member.name for member in stored.members]
+    likely = [name for name in names if re.search("label|mask|seg|truth|gt", name.casefold())]
+    return st.selectbox(
+        "Labels: array inside the same files", ["", *names], index=names.index(likely[0]) + 1 if likely else 0,
+        format_func=lambda name: name or NONE, key=f"{key}.within",
+    )  # fmt: skip
 
 
 def _voxel_size(key: str, preview: Preview | None) -> tuple[float, float, float] | None:

@@ -35,7 +35,8 @@ class ImportRequest:
         sizes and numbers of planes.
     voxel_size_nm: (z, y, x) in nanometres; None takes what the files say.
     axes, label_axes: a letter for each stored dimension (C, Z, Y, X, T); empty takes what the files say.
-    member, label_member: which array inside files that hold several; empty takes the first likely one.
+    member, label_member: which array inside files that hold several; empty takes the first likely one. Where an item
+        has no label files, label_member is looked for in its image files.
     label_kind: whether label values are classes or instances (one id an object); auto guesses.
     class_names: label value -> name, for classes. ignore: label values that mean "not annotated".
     channel_names: one for each channel, where the files do not say.
@@ -89,8 +90,9 @@ def plan_import(request: ImportRequest) -> ImportPlan:
     """Opens the headers of all files and says what they would become, and every problem, file by file."""
     problems = request_problems(request)
     notes: list[str] = []
-    opened = [_open_item(item, request, problems, notes) for item in request.items]
+    opened = [_open_item(item, request, problems) for item in request.items]
     items = [item for item in opened if item is not None]
+    notes += _file_notes(items)
     sections = len(items) == len(opened) and _as_sections(request, items, notes)
     if sections:
         items = _merge_groups(request, items)
@@ -135,10 +137,11 @@ class _OpenedItem:
     labels: tuple[OrientedFile, ...]
 
 
-def _open_item(item: Item, request: ImportRequest, problems: list[str], notes: list[str]) -> _OpenedItem | None:
+def _open_item(item: Item, request: ImportRequest, problems: list[str]) -> _OpenedItem | None:
     before = len(problems)
     images = [_open(source, request.member, request.axes, problems) for source in item.images]
-    labels = [_open(source, request.label_member, request.label_axes, problems) for source in item.labels]
+    marked = item.labels or (item.images if request.label_member else ())
+    labels = [_open(source, request.label_member, request.label_axes, problems) for source in marked]
     for label in labels:
         if label is not None:
             problems += _label_file_problems(label)
@@ -146,9 +149,21 @@ def _open_item(item: Item, request: ImportRequest, problems: list[str], notes: l
         problems.append(f"{item.name} has no image file.")
     if len(problems) > before:
         return None
-    found = _OpenedItem(item, tuple(f for f in images if f), tuple(f for f in labels if f))
-    notes += [note for file in (*found.images, *found.labels) for note in file.file.notes]
-    return found
+    return _OpenedItem(item, tuple(f for f in images if f), tuple(f for f in labels if f))
+
+
+def _file_notes(items: Sequence[_OpenedItem]) -> list[str]:
+    """What readers noted; a note that many files have in common is told once."""
+    told: dict[str, list[str]] = {}
+    for item in items:
+        for file in (*item.images, *item.labels):
+            for note in file.file.notes:
+                told.setdefault(note.replace(file.source.name, "\0"), []).append(file.source.name)
+    notes = []
+    for note, names in told.items():
+        more = f" (So do {len(names) - 1:,} more files.)" if len(names) > 1 else ""
+        notes.append(note.replace("\0", names[0]) + more)
+    return notes
 
 
 def _open(source: SourceFile, member: str, axes: str, problems: list[str]) -> OrientedFile | None:

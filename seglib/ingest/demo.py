@@ -1,6 +1,7 @@
 """The synthetic demo data set."""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,11 @@ def make_demo(workspace: Workspace, store: Store, *, seed: int = 0) -> int:
             _write(scratch, index, image_zyx, labels_zyx)
             for index, (image_zyx, labels_zyx) in enumerate(demo_volumes(seed=seed))
         ]
+        counts: Counter[int] = Counter()
+        for volume in volumes:
+            counts.update(volume.row.label_counts or {})
         labels = LabelScheme(kind="instances")
-        return commit(workspace, store, scratch, name=DEMO_NAME, labels=labels, counts=None, volumes=volumes)
+        return commit(workspace, store, scratch, name=DEMO_NAME, labels=labels, counts=dict(counts), volumes=volumes)
 
 
 def _write(scratch: Path, index: int, image_zyx: NDArray[np.uint8], labels_zyx: NDArray[np.uint16]) -> StagedVolume:
@@ -54,7 +58,7 @@ def _write(scratch: Path, index: int, image_zyx: NDArray[np.uint8], labels_zyx: 
         dtype="uint8",
         voxel_size_nm=_VOXEL_NM,
         has_labels=True,
-        label_counts=None,
+        label_counts=dict(enumerate(np.bincount(labels_zyx.ravel()).tolist())),
         objects=cells,
         contrast=contrast,
         fingerprint=hashlib.sha256(image_zyx.tobytes() + labels_zyx.tobytes()).hexdigest(),

@@ -96,7 +96,7 @@ def look(request: ImportRequest, watch: Watch) -> Preview:
         problems=tuple(problems),
         notes=plan.notes,
         image=_stored(first.images, request.member) if first else None,
-        labels=_stored(next((item.labels for item in request.items if item.labels), ()), request.label_member),
+        labels=_stored(_first_labels(request), request.label_member),
         picture=picture,
     )
 
@@ -111,6 +111,14 @@ def _future(volume: PlannedVolume) -> FutureVolume:
         image_files=len(volume.image.files),
         label_files=len(volume.labels.files) if volume.labels else 0,
     )
+
+
+def _first_labels(request: ImportRequest) -> tuple[SourceFile, ...]:
+    """The label files of the first item that has some; the image files where labels are an array inside them."""
+    for item in request.items:
+        if item.labels or request.label_member:
+            return item.labels or item.images
+    return ()
 
 
 def _stored(sources: tuple[SourceFile, ...], member: str) -> StoredArray | None:

@@ -225,3 +225,26 @@ def test_planning_leaves_the_files_alone(make, tmp_path: Path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     plan_import(request(files))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_labels_may_be_another_array_of_the_image_files(tmp_path):
+    image, labels = np.full((3, 8, 9), 7, np.uint8), np.eye(8, 9, dtype=np.uint8)[None].repeat(3, 0)
+    np.savez(tmp_path / "a.npz", raw=image, marks=labels)
+    source = SourceFile(tmp_path / "a.npz", "a.npz")
+    (volume,) = plan_import(request([source], member="raw", label_member="marks")).volumes
+    np.testing.assert_array_equal(planes_of(volume.image, 0, 3)[0], image)
+    np.testing.assert_array_equal(planes_of(volume.labels, 0, 3)[0], labels)
+    assert "no array 'other'" in plan_import(request([source], label_member="other")).problems[0]
+
+
+def test_what_many_files_have_in_common_is_noted_once(tmp_path):
+    sources = []
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        picture = Image.fromarray(flat()).convert("P")
+        picture.save(path)
+        sources.append(SourceFile(path, path.name))
+    notes = plan_import(request(sources)).notes
+    assert [note for note in notes if "colour table" in note] == [
+        "0.png has a colour table; its index numbers are used as values. (So do 2 more files.)"
+    ]

@@ -54,6 +54,9 @@ def open_image(source: SourceFile) -> ImageFile:
     ending = ending_of(source.name)
     if not ending:
         raise DataError(f"{source.name} cannot be imported: its name must end in {supported_text()}.")
+    # Reading a pipe or a device may wait for ever.
+    if source.path.exists() and not (source.path.is_file() or source.path.is_dir()):
+        raise DataError(f"{source.name} is a pipe or a device, not a file. Copy the data into a file.")
     module, function = READERS[ending]
     reader: Callable[[SourceFile], ImageFile] = getattr(import_module(f"{__name__}.{module}"), function)
     return reader(source)

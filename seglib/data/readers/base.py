@@ -150,7 +150,7 @@ def plain_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype(np.uint8)
     if dtype.kind not in "uif" or dtype.itemsize > 8:
         raise DataError(f"{name} holds {dtype} values; images are whole or real numbers. Convert it.")
-    return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
+    return np.dtype(np.float32) if dtype.kind == "f" and dtype.itemsize == 2 else dtype.newbyteorder("=")
 
 
 def describe_content(path: Path) -> str:

@@ -40,3 +40,11 @@ def test_axes_are_guessed_with_space_last_and_few_channels_apart():
     assert [guess_axes(shape) for shape in shapes] == ["YX", "ZYX", "YXC", "ZYXC", "CZYX", "TCZYX"]
     with pytest.raises(DataError, match="6 dimensions"):
         guess_axes((1, 1, 1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"), [("<f2", "float32"), (">f2", "float32"), (">u4", "uint32"), ("?", "uint8")]
+)
+def test_dtypes_are_read_in_native_order_and_wide_enough(stored, read):
+    found = plain_dtype("a.npy", np.dtype(stored))
+    assert (str(found), found.isnative) == (read, True)

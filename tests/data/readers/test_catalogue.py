@@ -1,5 +1,6 @@
 """Which reader a file's name asks for."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -53,3 +54,9 @@ def test_no_reader_is_loaded_before_it_is_needed():
     code = f"import sys, seglib.data.readers; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="pipe or a device"):
+        open_image(SourceFile(tmp_path / "a.tif", "a.tif"))
