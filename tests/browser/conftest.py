@@ -103,8 +103,9 @@ def browser_path() -> str:
     pytest.fail("The browser tests need Chromium: install it with `apt-get install chromium`, or Chrome.")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ended with its module: while it lives an event loop runs in this thread, which other tests cannot bear."""
     path = browser_path()
     with sync_playwright() as playwright:
         quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
