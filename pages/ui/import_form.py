@@ -63,10 +63,11 @@ def _choose(state: ImportState) -> None:
     door = st.radio(
         "From", list(DOORS), format_func=DOORS.__getitem__, horizontal=True, key=f"{key}.door", persist_state="session"
     )
-    chosen = _uploaded(key) if door == "upload" else _on_server(key)
+    busy = state.work is not None
+    chosen = _uploaded(key, disabled=busy) if door == "upload" else _on_server(key)
     with st.container():
         _news(state)
-    ready = chosen is not None and state.work is None
+    ready = chosen is not None and not busy
     pressed = st.button(
         "Check the files", type="primary", icon=":material/search:", disabled=not ready, key=f"{key}.check"
     )
@@ -75,18 +76,18 @@ def _choose(state: ImportState) -> None:
             _find(state, chosen)
 
 
-def _uploaded(key: str) -> tuple[str, ...] | None:
+def _uploaded(key: str, *, disabled: bool) -> tuple[str, ...] | None:
     """The manifests of the uploaded images and labels, once all files are there."""
     workspace, accept = services().workspace, (*READERS, ".zip")
     left, right = st.columns(2)
     with left:
         images = upload_box(
-            workspace, f"{key}.images", label="Images", accept=accept,
+            workspace, f"{key}.images", label="Images", accept=accept, disabled=disabled,
             help="Stacks, sections, 2D images, or a zip or folder of them; it may hold the labels too.",
         )  # fmt: skip
     with right:
         labels = upload_box(
-            workspace, f"{key}.labels", label="Labels", accept=accept,
+            workspace, f"{key}.labels", label="Labels", accept=accept, disabled=disabled,
             help="Only where the images do not come with them. Whole numbers, or masks painted in colours.",
         )  # fmt: skip
     if images.manifest is None or (labels.files and labels.manifest is None):
@@ -109,7 +110,8 @@ def _find(state: ImportState, chosen: tuple[str, ...] | Door) -> None:
     if isinstance(chosen, Door):
         door = chosen
     else:
-        door = Door(**dict(zip(("images", "labels"), (uploaded_files(workspace, m) for m in chosen), strict=False)))
+        images, *labels = (uploaded_files(workspace, manifest) for manifest in chosen)
+        door = Door(images=images, labels=labels[0] if labels else ())
 
     def found(proposal: Proposal) -> None:
         state.proposal, state.preview, state.looked_at, state.tried = proposal, None, None, None

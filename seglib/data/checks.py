@@ -49,7 +49,7 @@ def count_problem(images: Sequence[str], labels: Sequence[str]) -> str:
     return f"{text}. Add the missing files, or leave the others out."
 
 
-def number_problem(images: Sequence[str], labels: Sequence[str]) -> str | None:
+def number_note(images: Sequence[str], labels: Sequence[str]) -> str | None:
     """What to tell where paired names carry numbers that contradict each other (image 1 with label 2), else None."""
     wrong = [
         (image, label)
@@ -61,7 +61,7 @@ def number_problem(images: Sequence[str], labels: Sequence[str]) -> str | None:
     image, label = wrong[0]
     return (
         f"{label} would belong to {image}, but their numbers differ (so in {len(wrong)} of {len(images)} pairs). "
-        "Rename the files so that an image and its labels have the same number."
+        "If that is wrong, correct the pairs, or rename the files so that an image and its labels have the same number."
     )
 
 

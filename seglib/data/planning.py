@@ -227,6 +227,9 @@ def _planned(item: _OpenedItem, request: ImportRequest, problems: list[str], not
     problems += _label_problems(item)
     if len(problems) > before:
         return None
+    if item.labels and len(item.images) == len(item.labels):
+        names = ([file.source.name for file in files] for files in (item.images, item.labels))
+        notes += filter(None, [checks.number_note(*names)])
     name = request.name.strip() if len(request.items) == 1 else item.item.name
     image = Stack(item.images, "c" if item.item.files_are == "channels" else "z")
     voxel_size = request.voxel_size_nm or _voxel_size(item.images[0], notes)
@@ -289,8 +292,6 @@ def _label_problems(item: _OpenedItem) -> list[str]:
     if len(item.labels) == len(item.images) and item.item.files_are == "sections":
         pairs = list(zip(item.images, item.labels, strict=True))
         found = [_pair_problem(image, label) for image, label in pairs]
-        if numbers := checks.number_problem([i.source.name for i, _ in pairs], [la.source.name for _, la in pairs]):
-            found.append(numbers)
         return [problem for problem in found if problem]
     stack = Stack(item.images, "c" if item.item.files_are == "channels" else "z")
     _, depth, rows, columns = stack.shape_czyx

@@ -34,7 +34,7 @@ def test_files_without_shared_numbers_are_only_counted():
 
 def test_numbers_that_contradict_each_other_are_told():
     images, shifted = [f"{i:03}.tif" for i in range(1, 11)], [f"{i:03}.tif" for i in range(2, 12)]
-    told = checks.number_problem(images, shifted)
+    told = checks.number_note(images, shifted)
     assert told is not None
     assert "002.tif would belong to 001.tif" in told
     assert "10 of 10" in told
@@ -50,7 +50,7 @@ def test_numbers_that_contradict_each_other_are_told():
     ],
 )
 def test_numbers_that_can_be_meant_otherwise_are_let_through(images, labels):
-    assert checks.number_problem(images, labels) is None
+    assert checks.number_note(images, labels) is None
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float32, np.float64, np.uint16])

@@ -248,3 +248,9 @@ def test_what_many_files_have_in_common_is_noted_once(tmp_path):
     assert [note for note in notes if "colour table" in note] == [
         "0.png has a colour table; its index numbers are used as values. (So do 2 more files.)"
     ]
+
+
+def test_sections_whose_labels_have_other_numbers_are_noted_but_may_be_meant_so(make):
+    plan = plan_import(request(make(i1=flat(), i2=flat(value=1)), make(l2=flat(), l3=flat(value=1))))
+    assert plan.problems == ()
+    assert "l2.tif would belong to i1.tif, but their numbers differ (so in 2 of 2 pairs)" in " ".join(plan.notes)
