@@ -119,6 +119,14 @@ def request_problems(request: ImportRequest) -> list[str]:
     return problems
 
 
+def few_enough(images: int, widest: int) -> bool:
+    """Whether so many images may be sections of one volume: a stack has at most a few times as many as it is wide.
+
+    widest: the larger side of an image. A folder of small unrelated pictures may have any number.
+    """
+    return images <= 4 * widest
+
+
 def clean_name(text: str) -> str:
     """A data set's name, trimmed. Raises DataError where it is empty, too long or has control characters."""
     name = text.strip()
@@ -200,9 +208,8 @@ def _as_sections(request: ImportRequest, items: Sequence[_OpenedItem], notes: li
         notes.append("The images differ in size, so each becomes a 2D volume of its own.")
         return False
     (size,) = sizes
-    # A stack has fewer sections than a few times its width; a folder of small unrelated pictures may have any number.
     series = checks.is_series([item.images[0].source.name for item in items])
-    if not series or len(items) > 4 * max(size):
+    if not series or not few_enough(len(items), max(size)):
         notes.append("The images were taken as separate 2D images, not as sections of one volume.")
         return False
     return True

@@ -11,7 +11,7 @@ from pydantic import Base64Bytes
 
 from seglib.data import checks
 from seglib.data.palette import PALETTE, palette_entries
-from seglib.data.planning import ImportRequest, Layout, PlannedVolume, plan_import
+from seglib.data.planning import ImportRequest, Layout, PlannedVolume, few_enough, plan_import
 from seglib.data.readers import open_image
 from seglib.data.readers.base import Member, SourceFile
 from seglib.data.stacks import Stack
@@ -73,10 +73,9 @@ class Preview:
 
 def look(request: ImportRequest, watch: Watch) -> Preview:
     """Opens the headers of (some of) the files and reads one plane; nothing is stored."""
-    step = -(-len(request.items) // LOOKED_AT) if request.items else 1
-    # Sections of one volume are only understood together.
-    some = request.items if request.layout == "sections" else request.items[::step]
     watch.step(0, "Looking at the files")
+    step = 1 if _may_be_sections(request) else max(1, -(-len(request.items) // LOOKED_AT))
+    some = request.items[::step]
     plan = plan_import(replace(request, items=tuple(some)))
     problems = list(plan.problems)
     picture = b""
@@ -99,6 +98,19 @@ def look(request: ImportRequest, watch: Watch) -> Preview:
         labels=_stored(_first_labels(request), request.label_member),
         picture=picture,
     )
+
+
+def _may_be_sections(request: ImportRequest) -> bool:
+    """Whether the items may be the sections of one volume, which are only understood together."""
+    if request.layout != "auto" or len(request.items) <= LOOKED_AT:
+        return request.layout == "sections"
+    if not checks.is_series([item.images[0].name for item in request.items if item.images]):
+        return False
+    try:
+        file = open_image(request.items[0].images[0])
+    except (DataError, IndexError):  # the plan tells it
+        return False
+    return few_enough(len(request.items), max(file.shape))
 
 
 def _future(volume: PlannedVolume) -> FutureVolume:
