@@ -1,7 +1,5 @@
 """Data sets: import them, look at them, make the demo, delete them."""
 
-import shutil
-
 import pandas as pd
 import streamlit as st
 
@@ -225,8 +223,8 @@ def _confirm_delete(dataset: DatasetSummary) -> None:
         "The files you imported it from stay. Runs trained on it stay too, but cannot be resumed."
     )
     if st.button("Delete it", type="primary", icon=":material/delete:"):
-        for volume in delete_dataset(services().store, dataset.id):
-            shutil.rmtree(services().workspace.volume(volume), ignore_errors=True)
+        workspace = services().workspace
+        workspace.discard(workspace.volume(volume) for volume in delete_dataset(services().store, dataset.id))
         st.query_params.clear()
         st.rerun()
 

@@ -1,7 +1,6 @@
 """All runs in a table; one run live: state, curves, the validation preview, its log, and stop or resume."""
 
 import json
-import shutil
 
 import pandas as pd
 import streamlit as st
@@ -120,7 +119,7 @@ def _confirm_delete(run: RunRow) -> None:
     )
     if st.button("Delete it", type="primary", icon=":material/delete:"):
         delete_run(services().store, run.id)
-        shutil.rmtree(services().workspace.run(run.id), ignore_errors=True)
+        services().workspace.discard([services().workspace.run(run.id)])
         st.query_params.clear()
         st.rerun()
 

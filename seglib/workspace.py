@@ -13,9 +13,10 @@ import contextlib
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,20 @@ class Workspace:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
+
+    def discard(self, paths: Iterable[Path]) -> threading.Thread:
+        """Takes folders away at once and deletes them in the background; returns the thread that does it.
+
+        What a killed process leaves of them is swept with the scratch.
+        """
+        trash = self.root / "scratch" / uuid.uuid4().hex
+        trash.mkdir(parents=True)
+        for index, path in enumerate(paths):
+            with contextlib.suppress(FileNotFoundError):  # gone already is what was wanted
+                path.rename(trash / str(index))
+        thread = threading.Thread(target=shutil.rmtree, args=(trash, True), name="seglib-discard", daemon=True)
+        thread.start()
+        return thread
 
     def sweep_scratch(self, older_than_s: float = SCRATCH_LIFETIME_S) -> None:
         """Removes scratch folders that a killed process left behind."""

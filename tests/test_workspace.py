@@ -113,3 +113,16 @@ def test_only_uploads_that_nobody_used_for_a_week_are_swept(tmp_path):
     there = {letter: tuple(path.exists() for path in both) for letter, both in paths.items()}
     assert there == {"a": (False, False), "b": (True, True), "c": (True, False)}
     assert stranger.exists()
+
+
+def test_discarded_folders_are_gone_at_once_and_soon_from_the_disk(tmp_path):
+    workspace = open_workspace(tmp_path)
+    (workspace.volume(1) / "0").mkdir(parents=True)
+    (workspace.volume(1) / "0" / "chunk").write_bytes(b"x")
+    keep = workspace.volume(2)
+    keep.mkdir()
+    thread = workspace.discard([workspace.volume(1), workspace.volume(3)])
+    assert not workspace.volume(1).exists()
+    thread.join(30)
+    assert list((workspace.root / "scratch").iterdir()) == []
+    assert keep.exists()

@@ -5,6 +5,7 @@ Reads `payload.json` in its folder, says how far it is as lines of JSON, and lea
 
 import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -88,8 +89,11 @@ JOBS: dict[str, Callable[[bytes, Watch], bytes]] = {"gather": _gather, "look": _
 def main(job: str, folder: Path, memory_bytes: int) -> int:
     """Does one job and returns the exit status."""
     limit_memory(memory_bytes)
+    server = os.getppid()
     try:
-        result = JOBS[job]((folder / "payload.json").read_bytes(), Watch(0, _teller()))
+        # A server that was killed cannot end its workers, so they look whether it is still there.
+        watch = Watch(0, _teller(), cancelled=lambda: os.getppid() != server)
+        result = JOBS[job]((folder / "payload.json").read_bytes(), watch)
         (folder / "result.json").write_bytes(result)
     except SeglibError as error:
         return _problem(folder, str(error))

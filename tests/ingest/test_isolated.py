@@ -1,14 +1,24 @@
 """Whatever happens in the process that decodes, this one gets a sentence and goes on."""
 
 import errno
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from seglib.data.pairing import Item
+from seglib.data.planning import ImportRequest
+from seglib.data.readers import SourceFile
 from seglib.errors import DataError
 from seglib.ingest.isolated import Limits, run_isolated
 from seglib.ingest.staging import ImportCancelled
+from seglib.ingest.worker import STAGE, StageJob
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(tmp_path, job, *payloads, progress=lambda *step: None, cancelled=lambda: False, **limits):
@@ -63,3 +73,23 @@ def test_cancelling_ends_the_process_at_once(tmp_path):
     with pytest.raises(ImportCancelled):
         run(tmp_path, "hang", progress=progress, cancelled=heard.is_set)
     assert psutil.Process().children() == before
+
+
+def test_a_worker_whose_server_was_killed_ends_by_itself(tmp_path):
+    stack = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (3000, 512, 512))
+    del stack
+    item = Item("a", (SourceFile(tmp_path / "a.npy", "a.npy"),))
+    job = StageJob(ImportRequest(name="x", items=(item,)), 0, 1, tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "payload.json").write_bytes(STAGE.dump_json(job))
+    worker = [sys.executable, "-m", "seglib.ingest.worker", "stage", str(tmp_path), str(2 << 30)]
+    code = f"import subprocess, time; print(subprocess.Popen({worker!r}).pid, flush=True); time.sleep(3600)"
+    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    with server.stdout as said:
+        process = psutil.Process(int(said.readline()))
+        assert said.readline()  # it has told its first progress
+        server.kill()
+        server.wait()
+        gone, _ = psutil.wait_procs([process], timeout=60)
+    assert gone == [process]
+    assert not (tmp_path / "result.json").exists()
