@@ -8,7 +8,15 @@ from pages.ui.labels_form import labels_form
 from pages.ui.viewer import Panel, show_viewer, volume_layers
 from seglib.jobs.submit import submit_training
 from seglib.serving.classes import colours_of
-from seglib.store.datasets import DatasetSummary, VolumeRow, delete_dataset, find_volumes, get_summary, list_datasets
+from seglib.store.datasets import (
+    DatasetSummary,
+    VolumeRow,
+    delete_dataset,
+    find_volumes,
+    get_summary,
+    list_datasets,
+    rename_dataset,
+)
 from seglib.training.advice import DEMO_NAME, demo_config
 
 SHOWN = 100
@@ -212,8 +220,20 @@ def _actions(dataset: DatasetSummary) -> None:
             with errors_shown():
                 run = submit_training(services().store, demo_config(dataset.id))
                 st.switch_page("runs.py", query_params={"run": str(run)})
+        with st.popover("Rename", icon=":material/edit:"):
+            _rename(dataset)
         if st.button("Delete", icon=":material/delete:"):
             _confirm_delete(dataset)
+
+
+def _rename(dataset: DatasetSummary) -> None:
+    from seglib.data.planning import clean_name
+
+    name = st.text_input("New name", dataset.name, max_chars=200, key=f"datasets.name.{dataset.id}.{dataset.name}")
+    if st.button("Rename it", disabled=name.strip() == dataset.name, key=f"datasets.rename.{dataset.id}"):
+        with errors_shown():
+            rename_dataset(services().store, dataset.id, clean_name(name))
+            st.rerun()
 
 
 @st.dialog("Delete this data set?")

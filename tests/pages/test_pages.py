@@ -181,6 +181,24 @@ def test_the_demo_is_one_press_away_and_its_run_another(workspace, store):
     assert (run.name, run.status) == ("Demo run", "queued")
 
 
+def test_a_data_set_is_renamed_on_its_page(dataset, store):
+    before = list_datasets(store)[0].name
+    page = open_page("datasets", {"dataset": str(dataset)})
+    page.text_input(key=f"datasets.name.{dataset}.{before}").set_value("  leaves, 細胞  ").run()
+    page.button(key=f"datasets.rename.{dataset}").click().run()
+    all_clear(page)
+    assert [row.name for row in list_datasets(store)] == ["leaves, 細胞"]
+
+
+def test_a_name_of_nothing_is_refused_and_the_old_one_kept(dataset, store):
+    before = list_datasets(store)[0].name
+    page = open_page("datasets", {"dataset": str(dataset)})
+    page.text_input(key=f"datasets.name.{dataset}.{before}").set_value("   ").run()
+    page.button(key=f"datasets.rename.{dataset}").click().run()
+    assert [row.name for row in list_datasets(store)] == [before]
+    assert "has 0 characters" in page.error[0].value
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:16].strip())
 @pytest.mark.parametrize(("name", "query"), PLACES)
 def test_a_users_text_is_never_markup(name, query, text, trained):
