@@ -10,6 +10,7 @@ from pages.ui.frame import errors_shown, moment, plain, run_label, services
 from pages.ui.picking import pick_volume
 from pages.ui.viewer import Layer, Panel, prediction_layer, show_viewer, volume_layers
 from seglib.config import PredictConfig
+from seglib.config.versions import upgraded
 from seglib.jobs.submit import submit_prediction
 from seglib.previews import PreviewFacts, differing, flatten, preview_facts
 from seglib.store.datasets import VolumeRow
@@ -83,9 +84,11 @@ def _curves(chosen: list[RunRow]) -> None:
 
 
 def _settings(chosen: list[RunRow]) -> None:
-    different = differing([run.config for run in chosen])
+    # Settings of earlier versions of the product are compared by what they mean today.
+    configs = {run_label(run): upgraded(run.config) for run in chosen}
+    different = differing(list(configs.values()))
     only = st.toggle("Only what differs", True, key="compare.only")
-    flat = {run_label(run): flatten(run.config) for run in chosen}
+    flat = {name: flatten(config) for name, config in configs.items()}
     names = sorted(
         {name for config in flat.values() for name in config}, key=lambda name: (name not in different, name)
     )

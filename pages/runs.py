@@ -139,7 +139,7 @@ def _state(run_id: int) -> None:
     cells = st.columns([1.2, 1, 1.2, 1, 1.2, 1.6])
     cells[0].metric("State", run.status)
     cells[1].metric("Epoch", f"{run.epoch} / {config.length.epochs}")
-    cells[2].metric("Step", f"{run.done} / {run.total or config.total_steps}")
+    cells[2].metric("Step", f"{run.done} / {run.total}" if run.total else f"{run.done}")
     cells[3].metric(
         "Patches / s",
         f"{run.patches_per_s:.1f}" if run.patches_per_s else "–",

@@ -12,7 +12,11 @@ from seglib.preflight import Preflight, check_run
 from seglib.store.datasets import DatasetRow, DatasetSummary, get_dataset, list_datasets
 from seglib.training.advice import config_for
 
-COLUMNS = (("data", "patches"), ("model", "loss"), ("optimiser", "schedule", "length"))
+COLUMNS = (
+    ("data", "split", "normalisation"),
+    ("patches", "sampling", "augmentation"),
+    ("model", "loss", "optimiser", "schedule", "length"),
+)
 
 
 def main() -> None:
@@ -52,7 +56,10 @@ def _form(dataset: DatasetRow) -> RunConfig:
     model_kind = st.session_state.get(f"{prefix}.model.kind", start.model.kind)
     context = FormContext(
         prefix,
-        choices={"device": _devices()},
+        choices={
+            "device": _devices(),
+            "volumes": {volume.name: volume.name for volume in dataset.volumes if volume.has_labels},
+        },
         fixed={"patches.shape.z": 1} if model_kind == "unet_2d" else {},
         given={"data.dataset": dataset.id, "data.labels": dataset.labels.model_dump()},
     )
@@ -90,20 +97,28 @@ def _summary(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> No
         delta_arrow="off",
         help="Weights, gradients, optimiser state and activations of one batch.",
     )
+    steps = preflight.steps_per_epoch
     numbers[2].metric(
-        "Steps", f"{config.total_steps:,}", f"{config.steps_per_epoch} an epoch", delta_color="off", delta_arrow="off"
+        "Steps",
+        f"{steps * config.length.epochs:,}" if steps else "–",
+        f"{steps:,} an epoch" if steps else None,
+        delta_color="off",
+        delta_arrow="off",
+        help="Times the network is improved; one for each batch of patches.",
     )
-    physical = [side * nm for side, nm in zip(config.patches.shape, dataset.volumes[0].voxel_size_nm, strict=True)]
+    physical = [side * nm for side, nm in zip(preflight.patch, dataset.volumes[0].voxel_size_nm, strict=True)]
     numbers[3].metric(
-        "Patch", sizes(config.patches.shape), f"{' × '.join(f'{side / 1000:g}' for side in physical)} µm",
+        "Patch", sizes(preflight.patch), f"{' × '.join(f'{side / 1000:g}' for side in physical)} µm",
         delta_color="off", delta_arrow="off", help="z × y × x in voxels, and in micrometres by the voxel size.",
     )  # fmt: skip
-    training, validation = st.columns(2)
-    _part(training, ":material/school: Learns from", preflight.training, preflight.training_voxels)
-    _part(validation, ":material/gavel: Is judged on", preflight.validation, preflight.validation_voxels)
+    columns = st.columns(3 if preflight.test else 2)
+    _part(columns[0], ":material/school: Learns from", preflight.training, preflight.training_voxels)
+    _part(columns[1], ":material/gavel: Is judged on", preflight.validation, preflight.validation_voxels)
+    if preflight.test:
+        _part(columns[2], ":material/lock: Is kept for the end", preflight.test, preflight.test_voxels)
     st.caption(
         f"Classes: {', '.join(plain(name) for name in preflight.classes) or 'none'}. "
-        "No voxel is in both parts. The best checkpoint is chosen on the part that judges."
+        "No voxel is in two parts. The best checkpoint is chosen on the part that judges."
     )
     for problem in preflight.problems:
         show = st.error if problem.kind == "error" else st.warning

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from seglib.config import RunConfig, parse_run_config
-from seglib.data.normalise import Normalisation
+from seglib.data.normalise import Normalisation, between
 from seglib.errors import CheckpointError
 
 FORMAT = 1
@@ -112,13 +112,12 @@ def load_checkpoint(path: Path, *, sha256: str | None = None) -> Checkpoint:
 def _read(content: dict[str, Any]) -> Checkpoint:
     meta = json.loads(content["meta"])
     dz, dy, dx = meta["voxel_size_nm"]
-    scale = meta["normalisation"]
     return Checkpoint(
         config=parse_run_config(meta["config"]),
         values=tuple(meta["values"]),
         names=tuple(meta["names"]),
         channels=meta["channels"],
-        normalisation=Normalisation(tuple(scale["low"]), tuple(scale["high"])),
+        normalisation=_normalisation(meta["normalisation"]),
         voxel_size_nm=(dz, dy, dx),
         step=meta["step"],
         epoch=meta["epoch"],
@@ -126,6 +125,13 @@ def _read(content: dict[str, Any]) -> Checkpoint:
         best_score=meta["best_score"],
         **{name: content[name] for name in _TENSOR_PARTS},
     )
+
+
+def _normalisation(meta: dict[str, Any]) -> Normalisation:
+    """Also as earlier versions kept it: grey values that become −1 and +1."""
+    if "low" in meta:
+        return between(meta["low"], meta["high"])
+    return Normalisation(**{name: tuple(meta[name]) for name in ("centre", "scale", "clip", "sources")})
 
 
 def _check(path: Path) -> None:

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Started:
-    """The job is set up. total: steps or tiles in all; done: those an earlier attempt made."""
+    """The job is set up. total: steps or tiles in all; done: those an earlier attempt made.
+
+    steps_per_validation: how many steps lie between two validations of a training.
+    """
 
     total: int
     done: int = 0
+    steps_per_validation: int = 0
 
 
 @dataclass(frozen=True)

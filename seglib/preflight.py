@@ -10,7 +10,9 @@ import psutil
 import torch
 
 from seglib.config import LabelScheme, RunConfig
-from seglib.data.splits import Region, Split, describe, split_data
+from seglib.data.normalise import channels_of
+from seglib.data.patches import fitting_patch, patches_per_epoch
+from seglib.data.splits import Member, Region, Shape, Split, describe, split_data
 from seglib.errors import ConfigError
 from seglib.inference.devices import choose_device, use_half
 from seglib.models import is_flat, model_stride
@@ -18,6 +20,7 @@ from seglib.models.unet import GROUPS
 from seglib.store.datasets import DatasetRow, VolumeRow
 from seglib.training.advice import with_labels
 from seglib.training.cost import Cost, estimate_cost
+from seglib.training.setup import memory_for_volumes
 from seglib.workspace import Workspace
 
 MOST_OF_MEMORY = 0.9
@@ -37,7 +40,8 @@ class Preflight:
     """What a training would do.
 
     cost: None where it could not be estimated; memory_available: bytes free on the device.
-    training, validation: (volume name, which part of it) of what trains and what judges.
+    training, validation, test: (volume name, which part of it) of what trains, what judges and what is kept back.
+    patch: (z, y, x) that is drawn, no larger than the training parts; steps_per_epoch: 0 where that is not known.
     """
 
     problems: tuple[Problem, ...]
@@ -46,8 +50,12 @@ class Preflight:
     device: str
     training: tuple[tuple[str, str], ...]
     validation: tuple[tuple[str, str], ...]
+    test: tuple[tuple[str, str], ...]
     training_voxels: int
     validation_voxels: int
+    test_voxels: int
+    patch: Shape
+    steps_per_epoch: int
     classes: tuple[str, ...]
 
     @property
@@ -59,6 +67,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     """Looks at a config and its data set without reading a voxel."""
     problems: list[Problem] = []
     config = with_labels(config, dataset.labels)
+    wanted = config.patches.shape
     volumes = [volume for volume in dataset.volumes if volume.has_labels]
     problems += _data_problems(workspace, dataset, volumes)
     problems += _label_problems(dataset, volumes, config.data.scheme)
@@ -68,15 +77,13 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
         classes = ()
         if volumes:  # else it was said that there are no labels at all
             problems.append(Problem("error", str(error)))
-    split = Split((), ())
-    if volumes:
-        try:
-            shapes, groups = [v.shape_zyx for v in volumes], [v.group or v.name for v in volumes]
-            split = split_data(shapes, groups, config.data, config.length.seed)
-        except ConfigError as error:
-            problems.append(Problem("error", str(error)))
-    shape_problems = _patch_problems(config, volumes, split.training) or _norm_problems(config)
-    problems += shape_problems
+    split, split_problems = _split(config, volumes)
+    problems += split_problems
+    shapes = [region.shape for region in split.training]
+    patch, patches, seen = _patches(config, shapes)
+    config = config.model_copy(update={"patches": config.patches.model_copy(update={"shape": seen})})
+    shape_problems = _patch_problems(config, wanted) or _norm_problems(config)
+    problems += shape_problems + _padding_notes(wanted, patch, split.training, volumes)
     problems += filter(None, [_disk_problem(workspace)])
     device, available, cost = "", 0, None
     try:
@@ -85,7 +92,8 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
         problems.append(Problem("error", str(error)))
     if device and classes and volumes and not shape_problems:
         cost = _cost(config, volumes, len(classes), device)
-        problems += _memory_problems(config, cost, available, volumes)
+        problems += _memory_problems(config, cost, available)
+        problems += _reading_note(config, split, volumes)
     return Preflight(
         problems=tuple(problems),
         cost=cost,
@@ -93,10 +101,34 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
         device=device,
         training=_names(split.training, volumes),
         validation=_names(split.validation, volumes),
+        test=_names(split.test, volumes),
         training_voxels=_voxels(split.training),
         validation_voxels=_voxels(split.validation),
+        test_voxels=_voxels(split.test),
+        patch=patch,
+        steps_per_epoch=-(-patches // config.patches.batch_size),
         classes=classes,
     )
+
+
+def _split(config: RunConfig, volumes: Sequence[VolumeRow]) -> tuple[Split, list[Problem]]:
+    if not volumes:
+        return Split((), ()), []
+    try:
+        members = [Member(volume.name, volume.shape_zyx, volume.group) for volume in volumes]
+        return split_data(members, config.split, config.length.seed), []
+    except ConfigError as error:
+        return Split((), ()), [Problem("error", str(error))]
+
+
+def _patches(config: RunConfig, shapes: Sequence[Shape]) -> tuple[Shape, int, Shape]:
+    """The patch that is drawn, how many make an epoch, and the largest piece the network sees."""
+    stride = model_stride(config.model)
+    if not shapes:
+        return config.patches.shape, 0, config.patches.shape
+    patch = fitting_patch(config.patches.shape, shapes, stride)
+    seen = _largest(shapes, stride) if config.sampling.kind == "whole" else patch
+    return patch, patches_per_epoch(config.sampling, shapes, patch), seen
 
 
 def _data_problems(workspace: Workspace, dataset: DatasetRow, volumes: Sequence[VolumeRow]) -> list[Problem]:
@@ -156,40 +188,50 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def _patch_problems(config: RunConfig, volumes: Sequence[VolumeRow], training: Sequence[Region]) -> list[Problem]:
-    patch, stride = config.patches.shape, model_stride(config.model)
-    shown = " × ".join(map(str, patch))
-    problems = []
-    if is_flat(config.model) and patch[0] != 1:
-        problems.append(
-            Problem("error", f"A 2D network works plane by plane: set the patch's z to 1 (it is {patch[0]}).")
+def _patch_problems(config: RunConfig, wanted: Shape) -> list[Problem]:
+    """What is wrong with the patch asked for."""
+    stride = model_stride(config.model)
+    if is_flat(config.model) and wanted[0] != 1:
+        return [Problem("error", f"A 2D network works plane by plane: set the patch's z to 1 (it is {wanted[0]}).")]
+    if not any(side % step for side, step in zip(wanted, stride, strict=True)):
+        return []
+    works = " × ".join(str(max(step, round(side / step) * step)) for side, step in zip(wanted, stride, strict=True))
+    return [
+        Problem(
+            "error",
+            f"The patch {_sizes(wanted)} does not fit a network of depth {config.model.depth}: its sides must be "
+            f"multiples of {_sizes(stride)} (z × y × x). {works} works, or take a smaller depth.",
         )
-    if any(side % step for side, step in zip(patch, stride, strict=True)):
-        works = " × ".join(str(max(step, round(side / step) * step)) for side, step in zip(patch, stride, strict=True))
-        problems.append(
+    ]
+
+
+def _padding_notes(
+    wanted: Shape, patch: Shape, training: Sequence[Region], volumes: Sequence[VolumeRow]
+) -> list[Problem]:
+    """What happens where volumes are smaller than the patch."""
+    notes = []
+    if patch != wanted:
+        notes.append(
             Problem(
-                "error",
-                f"The patch {shown} does not fit a network of depth {config.model.depth}: its sides must be multiples "
-                f"of {' × '.join(map(str, stride))} (z × y × x). {works} works, or take a smaller depth.",
+                "warning",
+                f"No training part is as large as the patch {_sizes(wanted)}: patches of {_sizes(patch)} are taken "
+                "(z × y × x).",
             )
         )
-    for region in training:
-        if any(side > room for side, room in zip(patch, region.shape, strict=True)):
-            volume = volumes[region.volume]
-            fits = [room // step * step for room, step in zip(region.shape, stride, strict=True)]
-            advice = (
-                f"At most {' × '.join(map(str, fits))} fits"
-                if all(fits)
-                else "No patch of this network fits: take a smaller depth, or a 2D network"
+    small = [
+        volumes[region.volume].name
+        for region in training
+        if any(side > room for side, room in zip(patch, region.shape, strict=True))
+    ]
+    if small:
+        notes.append(
+            Problem(
+                "warning",
+                f"Smaller than the patch {_sizes(patch)} (z × y × x), and mirrored at the edges: {_some(small)}. What "
+                "is added is not learned from.",
             )
-            problems.append(
-                Problem(
-                    "error",
-                    f"{volume.name}: the patch {shown} is larger than the part that trains, "
-                    f"{' × '.join(map(str, region.shape))} (z × y × x). {advice}.",
-                )
-            )
-    return problems
+        )
+    return notes
 
 
 def _norm_problems(config: RunConfig) -> list[Problem]:
@@ -220,11 +262,12 @@ def _device(config: RunConfig) -> tuple[str, int]:
 
 
 def _cost(config: RunConfig, volumes: Sequence[VolumeRow], classes: int, device: str) -> Cost:
+    inputs = channels_of(config.normalisation, volumes[0].shape_czyx[0])
     half = use_half(torch.device(device), config.compute.precision)
-    return estimate_cost(config, inputs=volumes[0].shape_czyx[0], classes=classes, half=half)
+    return estimate_cost(config, inputs=inputs, classes=classes, half=half)
 
 
-def _memory_problems(config: RunConfig, cost: Cost, available: int, volumes: Sequence[VolumeRow]) -> list[Problem]:
+def _memory_problems(config: RunConfig, cost: Cost, available: int) -> list[Problem]:
     problems = []
     if cost.memory_bytes > MOST_OF_MEMORY * available:
         share = (MOST_OF_MEMORY * available - cost.fixed_bytes) / (cost.memory_bytes - cost.fixed_bytes)
@@ -237,20 +280,25 @@ def _memory_problems(config: RunConfig, cost: Cost, available: int, volumes: Seq
                 f"free: take {advice}.",
             )
         )
-    data = sum(
-        volume.shape_czyx[0] * _size(volume.shape_zyx) * np.dtype(volume.dtype).itemsize + _size(volume.shape_zyx)
-        for volume in volumes
-    )
-    free = psutil.virtual_memory().available
-    if data > MOST_OF_MEMORY * free:
-        problems.append(
-            Problem(
-                "error",
-                f"The volumes need {data / 2**30:.1f} GB of main memory and {free / 2**30:.1f} GB are free: "
-                "train on fewer or smaller volumes.",
-            )
-        )
     return problems
+
+
+def _reading_note(config: RunConfig, split: Split, volumes: Sequence[VolumeRow]) -> list[Problem]:
+    """A warning where not all volumes can be kept in memory."""
+    allowed = memory_for_volumes(config)
+    needed = 0
+    for region in (*split.training, *split.validation):
+        row = volumes[region.volume]
+        needed += _size(region.shape) * (row.shape_czyx[0] * np.dtype(row.dtype).itemsize + 1)
+    if needed <= allowed:
+        return []
+    return [
+        Problem(
+            "warning",
+            f"The volumes take {needed / 2**30:.1f} GB and {allowed / 2**30:.1f} GB of memory are theirs: the largest "
+            "are read from disk while the network learns.",
+        )
+    ]
 
 
 def _disk_problem(workspace: Workspace) -> Problem | None:
@@ -263,12 +311,22 @@ def _disk_problem(workspace: Workspace) -> Problem | None:
     )
 
 
+def _largest(shapes: Sequence[Shape], stride: Shape) -> Shape:
+    """What a batch of whole parts is padded to, at most."""
+    z, y, x = (-(-side // step) * step for side, step in zip(np.max(shapes, axis=0).tolist(), stride, strict=True))
+    return z, y, x
+
+
 def _names(regions: Sequence[Region], volumes: Sequence[VolumeRow]) -> tuple[tuple[str, str], ...]:
     return tuple((volumes[r.volume].name, describe(r, volumes[r.volume].shape_zyx)) for r in regions)
 
 
 def _voxels(regions: Sequence[Region]) -> int:
     return sum(_size(region.shape) for region in regions)
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -10,11 +10,13 @@ import pytest
 import tifffile
 
 from seglib.config import (
+    BlockSplitConfig,
     ComputeConfig,
     DataConfig,
     LengthConfig,
     PatchConfig,
     PredictConfig,
+    RandomSamplingConfig,
     RunConfig,
     UNet3DConfig,
 )
@@ -78,17 +80,17 @@ def write_two_classes(folder: Path, volumes: int = 2) -> Path:
 
 
 def import_two_classes(
-    workspace: Workspace, store: Store, folder: Path, *, name: str = "Leaves", labelled: bool = True
+    workspace: Workspace, store: Store, folder: Path, *, name: str = "Leaves", labelled: bool = True, count: int = 2
 ) -> int:
-    """Imports two volumes of two classes, or of none, from files in `folder`; returns the data set's id."""
+    """Imports volumes of two classes, or of none, from two files in `folder`; returns the data set's id."""
     write_two_classes(folder)
 
     def source(kind: str, number: int) -> SourceFile:
-        return SourceFile(folder / kind / f"leaf{number}.tif", f"{kind}/leaf{number}.tif")
+        return SourceFile(folder / kind / f"leaf{2 - number % 2}.tif", f"{kind}/leaf{number}.tif")
 
     items = tuple(
         Item(f"leaf{number}", (source("images", number),), (source("labels", number),) if labelled else ())
-        for number in (1, 2)
+        for number in range(1, count + 1)
     )
     request = ImportRequest(name=name, items=items, voxel_size_nm=(40.0, 10.0, 10.0), label_kind="classes")
     return import_dataset(workspace, store, request, isolated=False)
@@ -98,8 +100,10 @@ def small_config(dataset: int, **changes: object) -> RunConfig:
     """A training of two steps on the data set of two classes."""
     config = RunConfig(
         name="Small",
-        data=DataConfig(dataset=dataset, task="classes", split="block"),
-        patches=PatchConfig(shape=(4, 16, 16), batch_size=1, per_epoch=2),
+        data=DataConfig(dataset=dataset, task="classes"),
+        split=BlockSplitConfig(),
+        patches=PatchConfig(shape=(4, 16, 16), batch_size=1),
+        sampling=RandomSamplingConfig(per_epoch=2),
         model=UNet3DConfig(depth=2, start_channels=2),
         length=LengthConfig(epochs=1),
         # More threads on so little data only wait for each other.

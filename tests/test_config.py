@@ -9,7 +9,17 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from seglib.config import PredictConfig, RunConfig, parse_predict_config, parse_run_config
+from seglib.config import (
+    BlockSplitConfig,
+    DataConfig,
+    NoAugmentationConfig,
+    PatchConfig,
+    PredictConfig,
+    RandomSamplingConfig,
+    RunConfig,
+    parse_predict_config,
+    parse_run_config,
+)
 from seglib.errors import ConfigError
 
 SMALLEST = {"data": {"dataset": 1}}
@@ -48,7 +58,8 @@ LEAVES = [
 
 def test_the_walk_sees_the_tree():
     """Guards the tests below against walking past everything."""
-    assert {"model", "loss", "optimiser", "schedule"} == {name for name, _ in UNIONS}
+    wanted = {"split", "normalisation", "sampling", "augmentation", "model", "loss", "optimiser", "schedule"}
+    assert {name for name, _ in UNIONS} == wanted
     assert len(UNIONS) >= 12
     assert len(LEAVES) >= 40
 
@@ -122,8 +133,8 @@ def test_every_number_has_bounds_and_every_text_an_end(info):
         ({"compute": {"device": "cuda:x"}}, "compute.device"),
         ({"name": "n" * 201}, "name"),
         ({"data": {}}, "data.dataset"),
-        ({"data": {"dataset": 1, "validation_share": 0.9}}, "data.validation_share"),
-        ({"version": 2}, "version"),
+        ({"split": {"kind": "block", "validation_share": 0.9}}, "split.block.validation_share"),
+        ({"version": 3}, "version"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_path(changes, path):
@@ -155,9 +166,21 @@ def test_a_config_cannot_be_changed():
         config.name = "other"
 
 
-@pytest.mark.parametrize(("per_epoch", "batch", "steps"), [(64, 2, 32), (5, 2, 3), (1, 8, 1)])
-def test_the_last_step_of_an_epoch_is_counted_even_where_it_is_not_full(per_epoch, batch, steps):
-    config = parse_run_config(
-        {**SMALLEST, "patches": {"per_epoch": per_epoch, "batch_size": batch}, "length": {"epochs": 7}}
-    )
-    assert (config.steps_per_epoch, config.total_steps) == (steps, 7 * steps)
+def test_settings_of_the_first_version_mean_today_what_they_meant_then():
+    first = {
+        "version": 1,
+        "data": {"dataset": 4, "task": "classes", "split": "block", "validation_share": 0.3, "block_axis": "x"},
+        "patches": {"shape": [1, 32, 32], "batch_size": 3, "per_epoch": 7, "foreground_share": 0.9},
+        "model": {"kind": "unet_2d"},
+    }
+    config = parse_run_config(first)
+    assert config.data == DataConfig(dataset=4, task="classes")
+    assert config.split == BlockSplitConfig(validation_share=0.3, axis="x")
+    assert config.patches == PatchConfig(shape=(1, 32, 32), batch_size=3)
+    assert config.sampling == RandomSamplingConfig(per_epoch=7, foreground_share=0.9)
+    assert config.augmentation == NoAugmentationConfig()
+    assert parse_run_config(config.model_dump(mode="json")) == config
+    assert first["version"] == 1
+    assert parse_run_config({"version": 1, "data": {"dataset": 4, "split": "volumes"}}).split.kind == "volumes"
+    with pytest.raises(ConfigError, match="data"):
+        parse_run_config({"version": 1, "data": 7})

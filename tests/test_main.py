@@ -57,7 +57,8 @@ def test_import_list_config_train_predict(run, tmp_path):
     assert config["data"]["dataset"] == 1
     small = {
         **config,
-        "patches": {"shape": [4, 16, 16], "batch_size": 1, "per_epoch": 2},
+        "patches": {"shape": [4, 16, 16], "batch_size": 1},
+        "sampling": {"kind": "random", "per_epoch": 2},
         "model": {"kind": "unet_3d", "depth": 2, "start_channels": 2},
         "length": {"epochs": 1},
         "compute": {"device": "cpu", "threads": 1},

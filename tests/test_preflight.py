@@ -8,13 +8,23 @@ import psutil
 import pytest
 
 import seglib.preflight
-from seglib.config import ComputeConfig, DataConfig, PatchConfig, UNet2DConfig, UNet3DConfig
+from seglib.config import (
+    BlockSplitConfig,
+    ComputeConfig,
+    DataConfig,
+    GridSamplingConfig,
+    PatchConfig,
+    UNet2DConfig,
+    UNet3DConfig,
+    VolumeSplitConfig,
+    WholeSamplingConfig,
+)
 from seglib.config.labels import LabelClass, LabelScheme
 from seglib.preflight import Problem, check_run
 from seglib.store.datasets import get_dataset
 from tests.conftest import import_two_classes, small_config
 
-FOREGROUND = DataConfig(dataset=1, task="foreground", split="block")
+FOREGROUND = DataConfig(dataset=1, task="foreground")
 
 
 @pytest.fixture
@@ -57,23 +67,44 @@ def test_no_labels(workspace, store, config, tmp_path, task):
     assert (found.training, found.validation, found.cost) == ((), (), None)
 
 
-def test_a_patch_larger_than_one_volume_names_that_volume(workspace, rows, config):
+def warnings(preflight) -> list[str]:
+    assert preflight.ready
+    return [problem.text for problem in preflight.problems]
+
+
+def test_a_volume_smaller_than_the_patch_is_mirrored_and_named(workspace, rows, config):
     small = replace(rows.volumes[1], shape_czyx=(1, 8, 10, 32))
     rows = replace(rows, volumes=(rows.volumes[0], small))
-    found = check_run(workspace, rows, config(data=FOREGROUND.model_copy(update={"block_axis": "x"})))
-    assert the_error(found) == (
-        "leaf2: the patch 4 × 16 × 16 is larger than the part that trains, 8 × 10 × 25 (z × y × x). "
-        "At most 8 × 10 × 24 fits."
-    )
+    found = check_run(workspace, rows, config(data=FOREGROUND, split=BlockSplitConfig(axis="x")))
+    assert warnings(found) == [
+        "Smaller than the patch 4 × 16 × 16 (z × y × x), and mirrored at the edges: leaf2. "
+        "What is added is not learned from."
+    ]
+    assert found.patch == (4, 16, 16)
 
 
-def test_a_volume_no_patch_fits_into_gets_other_advice(workspace, rows, config):
-    rows = replace(rows, volumes=(replace(rows.volumes[0], shape_czyx=(1, 3, 64, 64)),))
+def test_a_patch_larger_than_every_volume_is_made_smaller(workspace, rows, config):
     found = check_run(
-        workspace, rows, config(model=UNet3DConfig(depth=3), patches=PatchConfig(shape=(4, 16, 16), batch_size=1))
+        workspace, rows, config(model=UNet3DConfig(depth=3), patches=PatchConfig(shape=(64, 64, 16), batch_size=1))
     )
-    assert "leaf1" in the_error(found)
-    assert "No patch of this network fits: take a smaller depth, or a 2D network" in the_error(found)
+    # 8 × 25 × 32 trains of both; a depth of 3 needs multiples of 4.
+    assert found.patch == (8, 28, 16)
+    assert warnings(found)[0].startswith("No training part is as large as the patch 64 × 64 × 16: patches of 8 × 28")
+
+
+def test_the_steps_of_an_epoch_are_told(workspace, rows, config):
+    assert check_run(workspace, rows, config()).steps_per_epoch == 2
+    every = config(sampling=GridSamplingConfig())
+    # 8 × 25 × 32 of each volume, by patches of 4 × 16 × 16: 2 × 2 × 2.
+    assert check_run(workspace, rows, every).steps_per_epoch == 16
+    whole = config(sampling=WholeSamplingConfig())
+    assert check_run(workspace, rows, whole).steps_per_epoch == 2
+
+
+def test_a_part_that_is_kept_for_the_end_is_told(workspace, rows, config):
+    found = check_run(workspace, rows, config(split=BlockSplitConfig(axis="x", test_share=0.25)))
+    assert found.test == (("leaf1", "x 24–31"), ("leaf2", "x 24–31"))
+    assert found.test_voxels == 2 * 8 * 32 * 8
 
 
 def test_a_patch_that_is_no_multiple_of_the_stride_gets_one_that_works(workspace, rows, config):
@@ -125,7 +156,8 @@ def test_a_batch_that_cannot_fit_into_memory_is_told_which_would(workspace, rows
 def test_volumes_that_cannot_be_held_in_memory(workspace, rows, config):
     huge = replace(rows.volumes[0], shape_czyx=(1, 100_000, 100_000, 1000))
     rows = replace(rows, volumes=(huge,))
-    assert "volumes need" in the_error(check_run(workspace, rows, config(data=FOREGROUND)))
+    (text,) = warnings(check_run(workspace, rows, config(data=FOREGROUND)))
+    assert "the largest are read from disk while the network learns" in text
 
 
 def test_a_task_of_classes_on_instances(workspace, rows, config):
@@ -189,9 +221,9 @@ def test_one_volume_cannot_be_split_by_volumes(workspace, rows, config):
     found = check_run(
         workspace,
         replace(rows, volumes=rows.volumes[:1]),
-        config(data=DataConfig(dataset=1, task="classes", split="volumes")),
+        config(data=DataConfig(dataset=1, task="classes"), split=VolumeSplitConfig()),
     )
-    assert "at least two volumes" in the_error(found)
+    assert "at least 2 volumes" in the_error(found)
 
 
 def test_a_device_that_is_not_there(workspace, rows, config):

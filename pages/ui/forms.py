@@ -4,6 +4,7 @@ Nothing here knows a field by name, so a field added to a config shows up by its
 kept in the session under `<prefix>.<path of the field>`.
 """
 
+import functools
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,11 @@ from pages.ui.frame import plain
 
 SECTION_ICONS = {
     "data": ":material/stacks:",
+    "split": ":material/call_split:",
+    "normalisation": ":material/contrast:",
     "patches": ":material/grid_view:",
+    "sampling": ":material/colorize:",
+    "augmentation": ":material/auto_fix_high:",
     "model": ":material/hub:",
     "loss": ":material/target:",
     "optimiser": ":material/tune:",
@@ -27,6 +32,10 @@ SECTION_ICONS = {
     "checkpoints": ":material/save:",
     "compute": ":material/memory:",
 }
+# A part of more fields than this keeps them folded away: its kind sets them well.
+MANY = 10
+# A field whose title begins so belongs to the one before, and stands beside it.
+GOES_ON = "…"
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,10 @@ def section(name: str, model: type[BaseModel], default: BaseModel, context: Form
         if len(kinds) > 1:
             chosen = _choose_kind(name, kinds, value, context)
         start = value if type(value) is chosen else chosen()
-        return _fields(name, chosen, start, context)
+        if len(chosen.model_fields) <= MANY:
+            return _fields(name, chosen, start, context)
+        with st.expander("Probabilities and amounts"):
+            return _fields(name, chosen, start, context)
 
 
 def sections(model: type[BaseModel], columns: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -73,17 +85,33 @@ def sections(model: type[BaseModel], columns: Sequence[Sequence[str]]) -> list[l
 
 def _fields(path: str, model: type[BaseModel], default: BaseModel, context: FormContext) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, info in model.model_fields.items():
-        if _is_constant(info):
-            values[name] = info.default
-            continue
-        # A union's members may share field names but not defaults: their widgets must not share a state.
-        kind = getattr(default, "kind", "")
-        key = ".".join(part for part in (path, kind, name) if part)
-        values[name] = (
-            context.given[key] if key in context.given else _widget(key, info, getattr(default, name), context)
-        )
+    for row in _rows(model):
+        columns = st.columns(len(row)) if len(row) > 1 else [st.container()]
+        for column, name in zip(columns, row, strict=True):
+            info = model.model_fields[name]
+            if _is_constant(info):
+                values[name] = info.default
+                continue
+            # A union's members may share field names but not defaults: their widgets must not share a state.
+            kind = getattr(default, "kind", "")
+            key = ".".join(part for part in (path, kind, name) if part)
+            if key in context.given:
+                values[name] = context.given[key]
+                continue
+            with column:
+                values[name] = _widget(key, info, getattr(default, name), context)
     return values
+
+
+def _rows(model: type[BaseModel]) -> list[list[str]]:
+    """Fields that stand beside each other."""
+    rows: list[list[str]] = []
+    for name, info in model.model_fields.items():
+        if rows and (info.title or "").startswith(GOES_ON):
+            rows[-1].append(name)
+        else:
+            rows.append([name])
+    return rows
 
 
 def _choose_kind(
@@ -116,10 +144,13 @@ def _widget(path: str, info: FieldInfo, value: Any, context: FormContext) -> Any
     }
     label = f"{title}{unit}"
     value = context.fixed.get(path, value)
+    kind = info.annotation
     if "widget" in extra:
         choices = context.choices[str(extra["widget"])]
+        if get_origin(kind) is tuple:
+            known = [one for one in value if one in choices]
+            return tuple(st.multiselect(label, list(choices), known, format_func=choices.__getitem__, **options))
         return _select(label, list(choices), value, options, names=choices)
-    kind = info.annotation
     if get_origin(kind) is Literal:
         return _select(label, list(get_args(kind)), value, options)
     if get_origin(kind) is tuple:
@@ -130,10 +161,22 @@ def _widget(path: str, info: FieldInfo, value: Any, context: FormContext) -> Any
     if kind is int:
         return st.number_input(label, low, high, int(value), 1, **options)
     if kind is float:
-        return _number(label, (low, high, step), value, str(extra.get("format", "%.3g")), options)
+        number = _number(label, (low, high, step), value, str(extra.get("format", "%.3g")), options)
+        _presets(extra.get("presets"), options["key"])
+        return number
     if kind is str:
         return st.text_input(label, value, max_chars=_longest(info), **options)
     raise TypeError(f"There is no widget for {path}, which is {kind}.")
+
+
+def _presets(values: Any, key: str) -> None:
+    """Buttons that set a number to values with a name."""
+    if not values:
+        return
+    with st.container(horizontal=True):
+        for name, value in values.items():
+            put = functools.partial(st.session_state.__setitem__, key, float(value))
+            st.button(name, key=f"{key}.{name}", on_click=put, type="tertiary", help=f"Sets {value:g}.")
 
 
 def _select(

@@ -7,10 +7,18 @@ offer (which data sets there are, which devices).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from seglib.config.augmentation import (
+    AugmentationConfig,
+    EMAugmentationConfig,
+    LightAugmentationConfig,
+    NoAugmentationConfig,
+    StandardAugmentationConfig,
+    Varied,
+)
 from seglib.config.labels import LabelScheme
 from seglib.config.networks import (
     BCELossConfig,
@@ -33,13 +41,41 @@ from seglib.config.optimisers import (
     SGDConfig,
 )
 from seglib.config.part import Part
+from seglib.config.patches import (
+    ClassSamplingConfig,
+    EncoderRangeConfig,
+    FixedRangeConfig,
+    GridSamplingConfig,
+    MinMaxConfig,
+    NormalisationConfig,
+    PatchConfig,
+    PercentileConfig,
+    RandomSamplingConfig,
+    SamplingConfig,
+    WholeSamplingConfig,
+    ZScoreConfig,
+)
+from seglib.config.splits import (
+    AutoSplitConfig,
+    BlockSplitConfig,
+    FoldSplitConfig,
+    GroupSplitConfig,
+    HandSplitConfig,
+    SplitConfig,
+    VolumeSplitConfig,
+)
+from seglib.config.versions import upgraded
 from seglib.errors import ConfigError
 
 __all__ = [
     "AdamConfig",
     "AdamWConfig",
+    "AugmentationConfig",
+    "AutoSplitConfig",
     "BCELossConfig",
+    "BlockSplitConfig",
     "CheckpointConfig",
+    "ClassSamplingConfig",
     "ComputeConfig",
     "ConstantConfig",
     "CosineConfig",
@@ -47,31 +83,50 @@ __all__ = [
     "DataConfig",
     "DiceBCELossConfig",
     "DiceLossConfig",
+    "EMAugmentationConfig",
+    "EncoderRangeConfig",
+    "FixedRangeConfig",
+    "FoldSplitConfig",
+    "GridSamplingConfig",
+    "GroupSplitConfig",
+    "HandSplitConfig",
     "LabelScheme",
     "LengthConfig",
+    "LightAugmentationConfig",
     "LossConfig",
+    "MinMaxConfig",
     "ModelConfig",
+    "NoAugmentationConfig",
+    "NormalisationConfig",
     "OptimiserConfig",
     "Part",
     "PatchConfig",
+    "PercentileConfig",
     "PlateauConfig",
     "PredictConfig",
+    "RandomSamplingConfig",
     "RunConfig",
     "SGDConfig",
+    "SamplingConfig",
     "ScheduleConfig",
+    "SplitConfig",
+    "StandardAugmentationConfig",
     "UNet2DConfig",
     "UNet3DConfig",
     "ValidationConfig",
+    "Varied",
+    "VolumeSplitConfig",
+    "WholeSamplingConfig",
+    "ZScoreConfig",
     "parse_predict_config",
     "parse_run_config",
 ]
 
-PositiveInt = Annotated[int, Field(ge=1, le=4096)]
 C = TypeVar("C", bound=Part)
 
 
 class DataConfig(Part):
-    """What is learned from, and which part of it only judges."""
+    """What is learned from."""
 
     dataset: int = Field(
         ge=1,
@@ -91,65 +146,11 @@ class DataConfig(Part):
         description="Foreground: everything labelled against the rest. Classes: every class of the data set by itself "
         "(where labels are classes, or instances with borders).",
     )
-    split: Literal["auto", "volumes", "block"] = Field(
-        "auto",
-        title="Validation is",
-        description="Volumes: whole volumes are kept for validation. Block: the end of each volume along one axis "
-        "is. Auto: volumes where there are at least four, otherwise a block.",
-    )
-    validation_share: float = Field(
-        0.2,
-        ge=0.05,
-        le=0.5,
-        title="Validation share",
-        description="How much of the data is kept for validation. Training never sees it.",
-    )
-    block_axis: Literal["auto", "z", "y", "x"] = Field(
-        "auto",
-        title="Block axis",
-        description="Along which axis a block is cut off for validation. Auto takes the longest one.",
-    )
 
     @property
     def scheme(self) -> LabelScheme:
         """How label values are read; where nothing is said, everything but 0 is foreground."""
         return self.labels or LabelScheme()
-
-
-class PatchConfig(Part):
-    """Which pieces of the volumes the network sees while it learns."""
-
-    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        (16, 96, 96),
-        title="Patch size (z, y, x)",
-        description="The piece of a volume the network sees at once. It should hold a whole object and some of its "
-        "surroundings. Larger needs more memory. A 2D network takes z = 1.",
-        json_schema_extra={"unit": "voxels"},
-    )
-    batch_size: int = Field(
-        2,
-        ge=1,
-        le=256,
-        title="Batch size",
-        description="Patches per training step. More is steadier and needs more memory.",
-        json_schema_extra={"unit": "patches"},
-    )
-    per_epoch: int = Field(
-        64,
-        ge=1,
-        le=100_000,
-        title="Patches per epoch",
-        description="How many patches make one epoch. Metrics are summed up once an epoch.",
-        json_schema_extra={"unit": "patches"},
-    )
-    foreground_share: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        title="Foreground share",
-        description="This share of the patches is centred on a labelled voxel; the others are placed at random. Raise "
-        "it where objects are rare.",
-    )
 
 
 class LengthConfig(Part):
@@ -222,12 +223,21 @@ class ComputeConfig(Part):
         description="Threads for CPU computation; 0 takes one per core.",
         json_schema_extra={"unit": "threads"},
     )
+    memory_gb: float = Field(
+        0.0,
+        ge=0,
+        le=10_000,
+        title="Memory for volumes",
+        description="Volumes are kept in main memory as far as this allows, the others are read from disk while the "
+        "network learns; 0 takes half of what is free at the start.",
+        json_schema_extra={"unit": "GB"},
+    )
 
 
 class RunConfig(Part):
     """One training run, whole."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     name: str = Field(
         "",
         max_length=200,
@@ -235,7 +245,11 @@ class RunConfig(Part):
         description="What the run is called in lists. Left empty, it is named after the data set and the network.",
     )
     data: DataConfig
+    split: SplitConfig = AutoSplitConfig()
+    normalisation: NormalisationConfig = PercentileConfig()
     patches: PatchConfig = PatchConfig()
+    sampling: SamplingConfig = RandomSamplingConfig()
+    augmentation: AugmentationConfig = StandardAugmentationConfig()
     model: ModelConfig = UNet3DConfig()
     loss: LossConfig = DiceBCELossConfig()
     optimiser: OptimiserConfig = AdamConfig()
@@ -244,15 +258,6 @@ class RunConfig(Part):
     validation: ValidationConfig = ValidationConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
     compute: ComputeConfig = ComputeConfig()
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Training steps of one epoch; the last one is a full batch too."""
-        return -(-self.patches.per_epoch // self.patches.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        return self.steps_per_epoch * self.length.epochs
 
 
 class PredictConfig(Part):
@@ -286,7 +291,7 @@ class PredictConfig(Part):
 
 def parse_run_config(data: Mapping[str, Any]) -> RunConfig:
     """A RunConfig from plain data. Raises ConfigError that names every field that is unknown or out of range."""
-    return _parse(RunConfig, data)
+    return _parse(RunConfig, upgraded(data))
 
 
 def parse_predict_config(data: Mapping[str, Any]) -> PredictConfig:

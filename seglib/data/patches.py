@@ -1,125 +1,230 @@
-"""Where the next training patch comes from, and reading it.
+"""Which patches make up a training step, and reading them.
 
-Which patches make up a step follows from the seed and the step alone, so a resumed run goes on exactly.
+They follow from the seed and the step alone, so steps can be read ahead and a resumed run goes on exactly.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seglib.config import (
+    ClassSamplingConfig,
+    GridSamplingConfig,
+    RandomSamplingConfig,
+    SamplingConfig,
+    WholeSamplingConfig,
+)
 from seglib.config.labels import IGNORE
+from seglib.data.listing import Listing, list_parts
 from seglib.data.normalise import Normalisation
+from seglib.data.parts import Start, TrainingPart
 from seglib.data.splits import Shape
 from seglib.errors import ConfigError
 
-FOREGROUND_KEPT = 500_000
-
-
-@dataclass(frozen=True)
-class TrainingPart:
-    """A region that trains, in memory. image: (C, Z, Y, X) raw; target: (Z, Y, X) class ids, 255 not annotated."""
-
-    name: str
-    image: NDArray[Any]
-    target: NDArray[np.uint8]
+MOST_TRIES = 50
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images: float32 (N, C, Z, Y, X), normalised; targets: uint8 (N, Z, Y, X)."""
+    """images: float32 (N, C, Z, Y, X), normalised; targets: uint8 (N, Z, Y, X), 255 not to be learned."""
 
     images: NDArray[np.float32]
     targets: NDArray[np.uint8]
 
 
-class PatchSampler:
-    """Draws batches of patches from the training parts, some of them centred on foreground.
+@dataclass(frozen=True)
+class Window:
+    """A place in a part. start: (z, y, x), which may lie before the part; shape: (z, y, x)."""
 
-    shape: (z, y, x) of a patch; must fit into every part.
-    foreground_share: share of patches (0–1) centred on a labelled voxel.
-    Every patch holds an annotated voxel: where some are not, patches at random are centred on one that is.
-    Raises ConfigError where a patch is larger than a part, or where nothing is annotated.
+    part: int
+    start: Start
+    shape: Shape
+
+
+def fitting_patch(wanted: Shape, shapes: Sequence[Shape], stride: Shape) -> Shape:
+    """The patch that is drawn: as wanted, but no larger than the largest part, rounded up to the network's stride."""
+    largest = np.max(np.array(shapes), axis=0)
+    z, y, x = (
+        min(side, -(-int(room) // step) * step) for side, room, step in zip(wanted, largest, stride, strict=True)
+    )
+    return z, y, x
+
+
+def patches_per_epoch(config: SamplingConfig, shapes: Sequence[Shape], patch: Shape) -> int:
+    """How many patches make one epoch over training parts of these shapes (z, y, x)."""
+    match config:
+        case GridSamplingConfig():
+            return sum(len(grid_starts(shape, patch, config.overlap)) for shape in shapes)
+        case WholeSamplingConfig():
+            return len(shapes)
+        case RandomSamplingConfig() | ClassSamplingConfig():
+            return config.per_volume * len(shapes) or config.per_epoch
+
+
+def grid_starts(room: Shape, patch: Shape, overlap: float) -> NDArray[np.int64]:
+    """Where windows start that cover a part end to end, (N, 3); the last of a row is pulled back inside."""
+    axes = []
+    for whole, side in zip(room, patch, strict=True):
+        last, step = max(0, whole - side), max(1, side - round(overlap * side))
+        axes.append(np.array([*range(0, last, step), last]))
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+class PatchSampler:
+    """Draws batches of patches from the training parts.
+
+    shape: (z, y, x) of a patch, see `fitting_patch`; stride: what sides of whole volumes are rounded up to.
+    reach: how much more (z, y, x) is read around every patch, on both sides, for augmentation to turn it in.
+    Every patch drawn by chance holds an annotated voxel.
+    Raises ConfigError where nothing is annotated.
     """
 
     def __init__(
         self,
         parts: Sequence[TrainingPart],
         normalisation: Normalisation,
+        config: SamplingConfig,
         *,
         shape: Shape,
-        foreground_share: float,
-        seed: int,
+        stride: Shape = (1, 1, 1),
+        reach: Shape = (0, 0, 0),
+        seed: int = 0,
     ) -> None:
-        for part in parts:
-            if any(side > room for side, room in zip(shape, part.target.shape, strict=True)):
-                raise ConfigError(
-                    f"The patch {_sizes(shape)} is larger than the training part of {part.name}, which is "
-                    f"{_sizes(part.target.shape)} (z × y × x). Choose a smaller patch."
-                )
         self._parts = parts
         self._normalisation = normalisation
-        self._shape = shape
-        self._foreground_share = foreground_share
+        self._config = config
+        self.shape = shape
+        self._stride = stride
+        self._reach = reach
         self._seed = seed
-        sizes = np.array([np.count_nonzero(part.target != IGNORE) for part in parts], np.float64)
-        self._fully = [size == part.target.size for part, size in zip(parts, sizes, strict=True)]
-        # Where every voxel is annotated a patch may lie anywhere, and no list is needed.
-        self._anywhere = [
-            np.empty(0, np.int64) if full else _some(part.target != IGNORE)
-            for part, full in zip(parts, self._fully, strict=True)
-        ]
-        if not sizes.any():
+        self.per_epoch = patches_per_epoch(config, [part.shape for part in parts], shape)
+        self._listings = list_parts(parts)
+        if not any(listing.annotated_count for listing in self._listings):
             raise ConfigError("No voxel of the training part is annotated. Look under Labels on the Datasets page.")
-        self._weights = sizes / sizes.sum()
-        self._foreground = [_some(_is_foreground(part.target)) for part in parts]
-        counts = np.array([np.count_nonzero(_is_foreground(part.target)) for part in parts], np.float64)
-        self._foreground_weights = counts / counts.sum() if counts.any() else None
 
     def batch(self, step: int, size: int) -> Batch:
-        """The batch of one step. step: counted over the whole run; size: patches in it."""
+        """The batch of one step. step: counted over the whole run; size: patches in it.
+
+        Patches are larger than `shape` by `reach` on each side.
+        """
+        windows = self.windows(step, size)
+        patches = [self._read(window) for window in windows]
+        largest = np.max([target.shape for _, target in patches], axis=0)
+        images, targets = zip(*(_padded(image, target, largest) for image, target in patches), strict=True)
+        return Batch(np.stack(images), np.stack(targets))
+
+    def windows(self, step: int, size: int) -> list[Window]:
+        """Where the patches of one step lie."""
         rng = np.random.default_rng([self._seed, 2, step])
-        patches = [self._patch(rng) for _ in range(size)]
-        return Batch(np.stack([image for image, _ in patches]), np.stack([target for _, target in patches]))
+        match self._config:
+            case GridSamplingConfig() | WholeSamplingConfig():
+                return self._ordered(step, size)
+            case RandomSamplingConfig() | ClassSamplingConfig() as config:
+                return [self._drawn(config, rng) for _ in range(size)]
 
-    def _patch(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        if self._foreground_weights is not None and rng.random() < self._foreground_share:
-            index = int(rng.choice(len(self._parts), p=self._foreground_weights))
-            start = self._around(self._foreground[index], self._parts[index], rng)
-        else:
-            index = int(rng.choice(len(self._parts), p=self._weights))
-            part = self._parts[index]
-            if self._fully[index]:
-                room = part.target.shape
-                start = [int(rng.integers(0, side - patch + 1)) for side, patch in zip(room, self._shape, strict=True)]
-            else:
-                start = self._around(self._anywhere[index], part, rng)
-        part = self._parts[index]
-        z, y, x = (
-            slice(min(max(0, a), whole - side), min(max(0, a), whole - side) + side)
-            for a, whole, side in zip(start, part.target.shape, self._shape, strict=True)
-        )
-        return self._normalisation.apply(part.image[:, z, y, x]), part.target[z, y, x]
+    def _ordered(self, step: int, size: int) -> list[Window]:
+        """The patches of a step where they have an order, a new one in every epoch; every patch once an epoch.
 
-    def _around(self, voxels: NDArray[np.int64], part: TrainingPart, rng: np.random.Generator) -> list[int]:
-        """Where a patch starts that holds one of these voxels."""
-        centre = np.unravel_index(int(rng.choice(voxels)), part.target.shape)
-        # Shifted at random, so that objects are not always in the middle of what the network sees.
-        shift = [int(rng.integers(-(side // 4), side // 4 + 1)) for side in self._shape]
-        return [int(c) - side // 2 + s for c, side, s in zip(centre, self._shape, shift, strict=True)]
+        The last batch is filled up with the first ones.
+        """
+        epoch, step_of_epoch = divmod(step, -(-self.per_epoch // size))
+        order = np.random.default_rng([self._seed, 4, epoch]).permutation(self.per_epoch)
+        return [self._places[order[(step_of_epoch * size + place) % self.per_epoch]] for place in range(size)]
+
+    @cached_property
+    def _places(self) -> list[Window]:
+        """All places of a grid, or all whole parts."""
+        if isinstance(self._config, GridSamplingConfig):
+            return [
+                Window(index, (int(z), int(y), int(x)), self.shape)
+                for index, part in enumerate(self._parts)
+                for z, y, x in grid_starts(part.shape, self.shape, self._config.overlap)
+            ]
+        return [Window(index, (0, 0, 0), _rounded(part.shape, self._stride)) for index, part in enumerate(self._parts)]
+
+    def _drawn(self, config: RandomSamplingConfig | ClassSamplingConfig, rng: np.random.Generator) -> Window:
+        """A window drawn by chance; with too much background it is drawn again, a limited number of times."""
+        best, least = self._one(config, rng), np.inf
+        if config.background_most >= 1:
+            return best
+        for _ in range(MOST_TRIES):
+            window = self._one(config, rng)
+            target = self._parts[window.part].target_at(window.start, window.shape)
+            background = float((target == 0).mean())
+            if background < least:
+                best, least = window, background
+            if background <= config.background_most:
+                break
+        return best
+
+    def _one(self, config: RandomSamplingConfig | ClassSamplingConfig, rng: np.random.Generator) -> Window:
+        if rng.random() < config.foreground_share and self._classes:
+            weights = self._class_weights if isinstance(config, ClassSamplingConfig) else self._foreground_weights
+            index, value = divmod(int(rng.choice(weights.size, p=weights.ravel())), len(self._classes))
+            return self._around(index, self._listings[index].voxels[self._classes[value]], rng)
+        index = int(rng.choice(len(self._parts), p=self._part_weights))
+        listing = self._listings[index]
+        if listing.annotated.size:
+            return self._around(index, listing.annotated, rng)
+        room = self._parts[index].shape
+        start = [int(rng.integers(0, max(0, r - s) + 1)) for r, s in zip(room, self.shape, strict=True)]
+        return Window(index, (start[0], start[1], start[2]), self.shape)
+
+    @cached_property
+    def _classes(self) -> list[int]:
+        return sorted({value for listing in self._listings for value in listing.voxels})
+
+    @cached_property
+    def _part_weights(self) -> NDArray[np.float64]:
+        counts = np.array([listing.annotated_count for listing in self._listings], np.float64)
+        return counts / counts.sum()
+
+    @cached_property
+    def _foreground_weights(self) -> NDArray[np.float64]:
+        """(parts, classes): by how many voxels of a class there are in a part."""
+        counts = _counts(self._listings, self._classes)
+        return counts / counts.sum()
+
+    @cached_property
+    def _class_weights(self) -> NDArray[np.float64]:
+        """(parts, classes): every class as much as the others."""
+        counts = _counts(self._listings, self._classes)
+        return counts / counts.sum(0) / len(self._classes)
+
+    def _around(self, index: int, voxels: NDArray[np.int64], rng: np.random.Generator) -> Window:
+        """A window that holds one of these voxels, off its middle, and as far as it can inside the part."""
+        room = self._parts[index].shape
+        centre = np.unravel_index(int(rng.choice(voxels)), room)
+        start = []
+        for middle, side, whole in zip(centre, self.shape, room, strict=True):
+            first = int(middle) - side // 2 + int(rng.integers(-(side // 4), side // 4 + 1))
+            start.append(min(max(0, first), max(0, whole - side)))
+        return Window(index, (start[0], start[1], start[2]), self.shape)
+
+    def _read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        z, y, x = (first - more for first, more in zip(window.start, self._reach, strict=True))
+        shape = [side + 2 * more for side, more in zip(window.shape, self._reach, strict=True)]
+        image, target = self._parts[window.part].patch((z, y, x), (shape[0], shape[1], shape[2]))
+        return self._normalisation.apply(image), target
 
 
-def _is_foreground(target: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return (target != 0) & (target != IGNORE)
+def _counts(listings: Sequence[Listing], classes: Sequence[int]) -> NDArray[np.float64]:
+    return np.array([[listing.counts.get(value, 0) for value in classes] for listing in listings], np.float64)
 
 
-def _some(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Flat indices of voxels of a mask, evenly spread where there are very many."""
-    found = np.flatnonzero(mask)
-    return found[:: max(1, found.size // FOREGROUND_KEPT)]
+def _padded(
+    image: NDArray[np.float32], target: NDArray[np.uint8], shape: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A patch made as large as the others of its batch: the image mirrored, the target not annotated."""
+    missing = [(0, int(want) - have) for want, have in zip(shape, target.shape, strict=True)]
+    if not any(after for _, after in missing):
+        return image, target
+    return np.pad(image, [(0, 0), *missing], mode="symmetric"), np.pad(target, missing, constant_values=IGNORE)
 
 
-def _sizes(shape: Sequence[int]) -> str:
-    return " × ".join(str(side) for side in shape)
+def _rounded(shape: Shape, stride: Shape) -> Shape:
+    z, y, x = (-(-side // step) * step for side, step in zip(shape, stride, strict=True))
+    return z, y, x

@@ -7,7 +7,8 @@ from seglib.errors import StoreError
 from seglib.events import Event
 from seglib.jobs.lease import new_owner
 from seglib.jobs.manager import HEARTBEAT_S
-from seglib.jobs.threads import make_recorder, run_job
+from seglib.jobs.recorder import Recorder
+from seglib.jobs.threads import run_job
 from seglib.store import Store
 from seglib.store.runs import RunRow, claim, get_run, heartbeat
 from seglib.workspace import Workspace
@@ -25,7 +26,7 @@ def run_in_foreground(
     run = claim(store, run_id, owner=owner)
     if run is None:
         raise StoreError(f"Run {run_id} was taken by the dashboard that runs on this workspace; watch it there.")
-    recorder = make_recorder(store, run, owner)
+    recorder = Recorder(store, run.id, owner)
     over = threading.Event()
 
     def beat() -> None:

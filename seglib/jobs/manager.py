@@ -7,7 +7,7 @@ import time
 from seglib.errors import SeglibError
 from seglib.jobs.lease import is_dead, new_owner
 from seglib.jobs.recorder import Recorder
-from seglib.jobs.threads import make_recorder, run_job
+from seglib.jobs.threads import run_job
 from seglib.store import Store
 from seglib.store.runs import claim_next, heartbeat, interrupt_orphans, list_runs
 from seglib.workspace import Workspace
@@ -74,7 +74,7 @@ class JobManager:
             run = claim_next(self._store, device=device, owner=self._owner)
             if run is None:
                 return
-            recorder = make_recorder(self._store, run, self._owner)
+            recorder = Recorder(self._store, run.id, self._owner)
             with self._lock:
                 self._recorders[run.id] = recorder
             try:

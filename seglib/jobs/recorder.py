@@ -30,16 +30,13 @@ RECENT_STEPS = 30
 
 
 class Recorder:
-    """Buffers points, log lines and progress of a run. `flush` may be called from another thread.
+    """Buffers points, log lines and progress of a run. `flush` may be called from another thread."""
 
-    validations: how many validations the whole run makes, for the estimate of the time left.
-    """
-
-    def __init__(self, store: Store, run_id: int, owner: str, *, steps_per_epoch: int = 0, interval: int = 1) -> None:
+    def __init__(self, store: Store, run_id: int, owner: str) -> None:
         self._store = store
         self._run_id = run_id
         self._owner = owner
-        self._steps_per_validation = steps_per_epoch * interval
+        self._steps_per_validation = 0
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._points: list[Point] = []
@@ -87,8 +84,8 @@ class Recorder:
     def _take(self, event: Event) -> None:
         now = time.time()
         match event:
-            case Started(total=total, done=done):
-                self._total = total
+            case Started(total=total, done=done, steps_per_validation=steps):
+                self._total, self._steps_per_validation = total, steps
                 metrics_store.forget_after(self._store, self._run_id, done)
                 mark_running(self._store, self._run_id, owner=self._owner, total=total)
                 self._tiles_began = (time.monotonic(), done)

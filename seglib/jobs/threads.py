@@ -4,8 +4,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from seglib.config import parse_run_config
-from seglib.errors import ConfigError, SeglibError
+from seglib.errors import SeglibError
 from seglib.events import Ended, Event
 from seglib.jobs.recorder import Recorder
 from seglib.store import Store
@@ -14,17 +13,6 @@ from seglib.workspace import Workspace
 
 STOP_CHECK_S = 0.2
 CLOSED = "The program was closed while it ran. Everything is saved; Resume goes on from there."
-
-
-def make_recorder(store: Store, run: RunRow, owner: str) -> Recorder:
-    """A recorder for a claimed run."""
-    if run.kind != "train":
-        return Recorder(store, run.id, owner)
-    try:
-        config = parse_run_config(run.config)
-    except ConfigError:  # the task meets it again, where it becomes the run's message
-        return Recorder(store, run.id, owner)
-    return Recorder(store, run.id, owner, steps_per_epoch=config.steps_per_epoch, interval=config.validation.interval)
 
 
 def run_job(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seglib.checkpoints import Checkpoint, load_checkpoint
 from seglib.config import PredictConfig, RunConfig, parse_predict_config, parse_run_config
 from seglib.config.labels import IGNORE, LabelScheme, Task
-from seglib.data.splits import Region, split_data
+from seglib.data.splits import Member, Region, split_data
 from seglib.data.targets import learn, margin
 from seglib.data.volumes import Array, Volume, create_labels, fitting_uint, open_volume
 from seglib.errors import CheckpointError, ConfigError, SeglibError
@@ -121,7 +121,7 @@ def predict_labels(
     write: called with (first plane, unsigned labels (dz, Y, X)), every plane once, in order.
     Raises ConfigError where the image has another number of channels than the network takes.
     """
-    expected = len(model.predictor.normalisation.low)
+    expected = model.predictor.normalisation.image_channels
     if image.shape[0] != expected:
         raise ConfigError(f"The volume has {image.shape[0]} channel(s); the network was trained on {expected}.")
     yield Started(count_tiles(image.shape[1:], model.tile, model.predictor.stride, config.overlap))
@@ -202,8 +202,8 @@ def _seen_in_training(store: Store, volume: VolumeRow, config: RunConfig) -> str
     if volume.dataset_id != config.data.dataset:
         return "The run has never seen this volume."
     labelled = [row for row in get_dataset(store, config.data.dataset).volumes if row.has_labels]
-    shapes, groups = [row.shape_zyx for row in labelled], [row.group or row.name for row in labelled]
-    split = split_data(shapes, groups, config.data, config.length.seed)
+    members = [Member(row.name, row.shape_zyx, row.group) for row in labelled]
+    split = split_data(members, config.split, config.length.seed)
 
     def holds(regions: tuple[Region, ...]) -> bool:
         return any(labelled[region.volume].id == volume.id for region in regions)
@@ -212,7 +212,9 @@ def _seen_in_training(store: Store, volume: VolumeRow, config: RunConfig) -> str
         return "The run learned from one part of this volume and chose its best checkpoint on the other."
     if holds(split.training):
         return "The run learned from this volume, so they say little about new data."
-    return "The run chose its best checkpoint on this volume, but did not learn from it."
+    if holds(split.validation):
+        return "The run chose its best checkpoint on this volume, but did not learn from it."
+    return "The run has never seen this volume: it was kept for the end."
 
 
 def _place(made: Path, folder: Path) -> None:

@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 
-from seglib.config import DataConfig, LabelScheme, ModelConfig, PatchConfig, RunConfig, UNet2DConfig, UNet3DConfig
-from seglib.data.splits import Shape, split_data
+from seglib.config import (
+    AutoSplitConfig,
+    DataConfig,
+    LabelScheme,
+    ModelConfig,
+    PatchConfig,
+    RandomSamplingConfig,
+    RunConfig,
+    UNet2DConfig,
+    UNet3DConfig,
+)
+from seglib.data.splits import Member, Shape, split_data
+from seglib.data.volumes import VoxelSize
 from seglib.errors import ConfigError
 from seglib.store.datasets import DatasetRow
 
 DEMO_NAME = "Demo cells"
-WANTED_3D: Shape = (16, 128, 128)
+PATCH_VOXELS = 64**3
 WANTED_2D: Shape = (1, 256, 256)
 DEEPEST = 4
 
@@ -18,26 +29,25 @@ def config_for(dataset: DatasetRow) -> RunConfig:
     labelled = [volume for volume in dataset.volumes if volume.has_labels]
     if not labelled:
         raise ConfigError(f"{dataset.name} has no labels, and training needs them: import it with labels.")
-    return first_config(
-        dataset.id,
-        [volume.shape_zyx for volume in labelled],
-        [volume.group or volume.name for volume in labelled],
-        labels=dataset.labels,
-    )
+    members = [Member(volume.name, volume.shape_zyx, volume.group) for volume in labelled]
+    return first_config(dataset.id, members, labels=dataset.labels, voxel_size_nm=labelled[0].voxel_size_nm)
 
 
-def first_config(dataset_id: int, shapes: Sequence[Shape], groups: Sequence[str], *, labels: LabelScheme) -> RunConfig:
-    """A config whose patch and depth fit every training part of volumes of these shapes (z, y, x).
+def first_config(
+    dataset_id: int, members: Sequence[Member], *, labels: LabelScheme, voxel_size_nm: VoxelSize = (1.0, 1.0, 1.0)
+) -> RunConfig:
+    """A config whose patch and depth fit every training part of these volumes.
 
     labels: several classes, or objects with borders, are each learned; otherwise the foreground is.
+    voxel_size_nm: (z, y, x); patches are about as deep as wide in nanometres.
     A network without depth is taken where there are fewer than four planes.
     """
     several = len(labels.classes) > 1 or labels.borders is not None
     data = DataConfig(dataset=dataset_id, labels=labels, task="classes" if several else "foreground")
-    split = split_data(shapes, groups, data, seed=0)
+    split = split_data(members, AutoSplitConfig(), seed=0)
     room = [min(region.shape[axis] for region in split.training) for axis in range(3)]
     flat = room[0] < 4
-    wanted = WANTED_2D if flat else WANTED_3D
+    wanted = WANTED_2D if flat else suggested_patch(voxel_size_nm)
     patch = [min(side, have) for side, have in zip(wanted, room, strict=True)]
     limiting = min(patch[1:] if flat else patch)
     # The deepest level keeps at least two voxels, as instance normalisation needs.
@@ -46,6 +56,17 @@ def first_config(dataset_id: int, shapes: Sequence[Shape], groups: Sequence[str]
     fitted = [side if flat and axis == 0 else max(step, side // step * step) for axis, side in enumerate(patch)]
     model: ModelConfig = UNet2DConfig(depth=depth) if flat else UNet3DConfig(depth=depth)
     return RunConfig(data=data, model=model, patches=PatchConfig(shape=(fitted[0], fitted[1], fitted[2])))
+
+
+def suggested_patch(voxel_size_nm: VoxelSize) -> Shape:
+    """A patch (z, y, x) of about 262,000 voxels that is as deep as wide in nanometres, in multiples of 16.
+
+    Voxels that are more than 16 times as deep as wide are treated as if they were 16 times.
+    """
+    ratio = min(16.0, max(1 / 16, voxel_size_nm[0] / (sum(voxel_size_nm[1:]) / 2)))
+    side = (PATCH_VOXELS * ratio) ** (1 / 3)
+    across = max(16, round(side / 16) * 16)
+    return max(8, round(side / ratio / 8) * 8), across, across
 
 
 def with_labels(config: RunConfig, labels: LabelScheme) -> RunConfig:
@@ -60,7 +81,8 @@ def demo_config(dataset_id: int) -> RunConfig:
     config = RunConfig(
         name="Demo run",
         data=DataConfig(dataset=dataset_id),
-        patches=PatchConfig(shape=(16, 64, 64), per_epoch=32),
+        patches=PatchConfig(shape=(16, 64, 64)),
+        sampling=RandomSamplingConfig(per_epoch=32),
         model=UNet3DConfig(depth=3, start_channels=8),
     )
     return config.model_copy(update={"length": config.length.model_copy(update={"epochs": 10})})

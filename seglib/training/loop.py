@@ -10,6 +10,8 @@ from torch import Tensor
 
 from seglib.checkpoints import Checkpoint
 from seglib.config import RunConfig
+from seglib.data.patches import Batch
+from seglib.data.prefetch import Prefetcher
 from seglib.data.volumes import Volume
 from seglib.errors import TrainingError
 from seglib.events import (
@@ -72,7 +74,7 @@ class _Training:
     @property
     def epoch(self) -> int:
         """The epoch under way, or just ended, counted from 1."""
-        return max(1, math.ceil(self.step / self.setup.config.steps_per_epoch))
+        return max(1, math.ceil(self.step / self.setup.steps_per_epoch))
 
     def checkpoint(self) -> Checkpoint:
         setup = self.setup
@@ -87,7 +89,7 @@ class _Training:
             config=setup.config,
             values=setup.values,
             names=setup.names,
-            channels=len(setup.predictor.normalisation.low),
+            channels=setup.predictor.normalisation.channels,
             normalisation=setup.predictor.normalisation,
             voxel_size_nm=setup.voxel_size_nm,
             step=self.step,
@@ -104,7 +106,8 @@ class _Training:
 
 def _run(training: _Training) -> Iterator[Event]:
     setup, config = training.setup, training.setup.config
-    yield Started(total=config.total_steps, done=training.step)
+    steps_per_validation = setup.steps_per_epoch * config.validation.interval
+    yield Started(setup.total_steps, training.step, steps_per_validation)
     yield from (Note(text) for text in setup.notes)
     if training.validation_due:
         yield from _validation(training)
@@ -112,13 +115,32 @@ def _run(training: _Training) -> Iterator[Event]:
         if training.validation_due:  # stopped again before it was done; a step now would change what is judged
             yield _stopped(training)
             return
+    with _batches(training) as batches:
+        yield from _steps(training, batches)
+
+
+def _batches(training: _Training) -> Prefetcher[Batch]:
+    """The batches of all steps to come, read ahead."""
+    setup = training.setup
+    size = setup.config.patches.batch_size
+    return Prefetcher(
+        lambda step: setup.sampler.batch(step, size),
+        first=training.step,
+        last=setup.total_steps,
+        threads=setup.readers,
+        ahead=2 * setup.readers,
+    )
+
+
+def _steps(training: _Training, batches: Prefetcher[Batch]) -> Iterator[Event]:
+    setup, config = training.setup, training.setup.config
     before = time.perf_counter()
-    while training.step < config.total_steps:
-        loss, rate = _step(training)
+    while training.step < setup.total_steps:
+        loss, rate = _step(training, batches.take())
         now = time.perf_counter()
         yield StepDone(training.step, training.epoch, loss, rate, config.patches.batch_size, now - before)
         before = now
-        if training.step % config.steps_per_epoch == 0:
+        if training.step % setup.steps_per_epoch == 0:
             yield from _end_epoch(training)
             before = time.perf_counter()
         if training.stop():
@@ -129,16 +151,18 @@ def _run(training: _Training) -> Iterator[Event]:
 
 
 def _stopped(training: _Training) -> Ended:
-    total = training.setup.config.total_steps
+    total = training.setup.total_steps
     return Ended("stopped", f"Stopped after step {training.step} of {total}; everything is saved.")
 
 
-def _step(training: _Training) -> tuple[float, float]:
+def _step(training: _Training, batch: Batch) -> tuple[float, float]:
     """One optimiser step; returns its loss and the learning rate it was made with."""
     setup = training.setup
-    batch = setup.sampler.batch(training.step, setup.config.patches.batch_size)
     images = torch.from_numpy(batch.images).to(setup.device, non_blocking=True)
     target = torch.from_numpy(batch.targets).to(setup.device, non_blocking=True)
+    if setup.augmentation:
+        rng = np.random.default_rng([setup.config.length.seed, 3, training.step])
+        images, target = setup.augmentation(images, target, rng)
     rate = setup.optimiser.param_groups[0]["lr"]
     with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.predictor.half):
         logits = setup.network(images)

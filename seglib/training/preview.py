@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from seglib.config import RunConfig
 from seglib.config.labels import IGNORE
-from seglib.data.patches import TrainingPart
+from seglib.data.parts import TrainingPart
 from seglib.inference.predict import Predictor, decide, predict_slabs
 
 MOST = (8, 512, 512)
 COARSE = 32
+LOOKS = 48
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,21 @@ class PreviewCrop:
 
 
 def choose_crop(parts: Sequence[TrainingPart]) -> PreviewCrop:
-    """The piece, at most 8 × 512 × 512, with the most foreground of all validation parts."""
+    """The piece, at most 8 × 512 × 512, with the most foreground of all validation parts.
+
+    Of parts that are read from disk a limited number of places is looked at.
+    """
     best, most = None, -1
+    looks = max(1, LOOKS // max(1, sum(not part.in_memory for part in parts)))
     for part in parts:
-        start, foreground = _densest(part.target)
+        start, foreground = _densest(part.target[:]) if part.in_memory else _densest_seen(part, looks)
         if foreground > most:
             best, most = (part, start), foreground
     assert best is not None
-    part, (z, y, x) = best
-    box = (slice(z, z + MOST[0]), slice(y, y + MOST[1]), slice(x, x + MOST[2]))
-    return PreviewCrop(np.ascontiguousarray(part.image[:, *box]), np.ascontiguousarray(part.target[box]))
+    part, start = best
+    depth, height, width = (min(side, whole) for side, whole in zip(MOST, part.shape, strict=True))
+    shape = (depth, height, width)
+    return PreviewCrop(part.image_at(start, shape), np.ascontiguousarray(part.target_at(start, shape)))
 
 
 def predict_crop(predictor: Predictor, crop: PreviewCrop, config: RunConfig) -> NDArray[np.uint16]:
@@ -70,4 +76,19 @@ def _densest(target: NDArray[np.uint8]) -> tuple[tuple[int, int, int], int]:
                 )  # fmt: skip
                 if inside > most:
                     best, most = (z, y, x), int(inside)
+    return best, most
+
+
+def _densest_seen(part: TrainingPart, looks: int) -> tuple[tuple[int, int, int], int]:
+    """As `_densest`, but of windows at so many places that fill the part evenly."""
+    best, most = (0, 0, 0), -1
+    rooms = [whole - min(side, whole) for side, whole in zip(MOST, part.shape, strict=True)]
+    for place in range(looks):
+        share = (place + 0.5) / looks
+        # Each axis runs through its room at its own pace.
+        z, y, x = (int((share * pace % 1) * room) for room, pace in zip(rooms, (1, 7, 31), strict=True))
+        target = part.target_at((z, y, x), MOST)
+        inside = int(((target > 0) & (target != IGNORE)).sum())
+        if inside > most:
+            best, most = (z, y, x), inside
     return best, most

@@ -1,18 +1,20 @@
 """Everything a training needs, built from its config and volumes before the first step."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
+import psutil
 import torch
 from torch import nn
 
 from seglib.checkpoints import Checkpoint
 from seglib.config import RunConfig
+from seglib.data.augment import Augmentation, plan_augmentation
 from seglib.data.normalise import Normalisation, measure
-from seglib.data.patches import PatchSampler, TrainingPart
-from seglib.data.splits import Region, split_data
-from seglib.data.targets import learn
+from seglib.data.parts import TrainingPart, open_parts
+from seglib.data.patches import PatchSampler, fitting_patch
+from seglib.data.splits import Member, Shape, split_data
 from seglib.data.volumes import Volume
 from seglib.errors import CheckpointError, ConfigError
 from seglib.inference.devices import choose_device, set_threads, use_half
@@ -22,10 +24,16 @@ from seglib.models import build_model, model_stride
 from seglib.training.optim import Schedule, build_optimiser
 from seglib.training.preview import PreviewCrop, choose_crop
 
+SHARE_OF_FREE = 0.5
+READERS = 4
+
 
 @dataclass(frozen=True)
 class Setup:
-    """The parts of one training run. predictor shares `network`, in whatever mode that is."""
+    """The parts of one training run. predictor shares `network`, in whatever mode that is.
+
+    augmentation: None where patches stay as they are; readers: threads that read patches ahead.
+    """
 
     config: RunConfig
     values: tuple[int, ...]
@@ -37,12 +45,23 @@ class Setup:
     optimiser: torch.optim.Optimizer
     schedule: Schedule
     sampler: PatchSampler
+    augmentation: Augmentation | None
+    readers: int
     validation: tuple[TrainingPart, ...]
     crop: PreviewCrop
     voxel_size_nm: tuple[float, float, float]
     contrast: tuple[float, float]
     notes: tuple[str, ...]
     resumed: Checkpoint | None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of one epoch; the last one is a full batch too."""
+        return -(-self.sampler.per_epoch // self.config.patches.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.config.length.epochs
 
 
 def prepare(
@@ -59,22 +78,17 @@ def prepare(
     device = torch.device(choose_device(config.compute.device))
     training, validation = read_parts(config, volumes)
     names = config.data.scheme.names(config.data.task)
-    normalisation = resume.normalisation if resume else measure(part.image for part in training)
+    normalisation = resume.normalisation if resume else measure([p.image for p in training], config.normalisation)
+    sampler, augmentation = _drawing(config, training, normalisation, volumes[0])
     torch.manual_seed(config.length.seed)
     outputs = outputs_of(config.loss, len(names))
-    network = build_model(config.model, inputs=volumes[0].channels, outputs=outputs).to(device)
+    network = build_model(config.model, inputs=normalisation.channels, outputs=outputs).to(device)
     optimiser = build_optimiser(config.optimiser, network.parameters())
-    schedule = Schedule(config.schedule, optimiser, total_steps=config.total_steps)
+    steps = -(-sampler.per_epoch // config.patches.batch_size) * config.length.epochs
+    schedule = Schedule(config.schedule, optimiser, total_steps=steps)
     if resume:
         _restore(resume, network, optimiser, schedule, device)
     predictor = make_predictor(config, network, normalisation, device, config.compute.precision)
-    sampler = PatchSampler(
-        training,
-        normalisation,
-        shape=config.patches.shape,
-        foreground_share=config.patches.foreground_share,
-        seed=config.length.seed,
-    )
     return Setup(
         config=config,
         values=config.data.scheme.values(config.data.task),
@@ -86,11 +100,13 @@ def prepare(
         optimiser=optimiser,
         schedule=schedule,
         sampler=sampler,
+        augmentation=augmentation,
+        readers=1 if all(part.in_memory for part in training) else min(READERS, os.cpu_count() or 1),
         validation=validation,
         crop=choose_crop(validation),
         voxel_size_nm=volumes[0].voxel_size_nm,
         contrast=volumes[0].contrast,
-        notes=_notes(config, training, validation, predictor),
+        notes=_notes(config, training, validation, predictor, sampler),
         resumed=resume,
     )
 
@@ -112,7 +128,7 @@ def make_predictor(
 def read_parts(
     config: RunConfig, volumes: Sequence[Volume]
 ) -> tuple[tuple[TrainingPart, ...], tuple[TrainingPart, ...]]:
-    """Training and validation parts of the volumes, in memory as stored.
+    """Training and validation parts of the volumes, in memory as far as the config allows. The test part stays closed.
 
     Raises ConfigError where a volume has no labels, or volumes differ in channels.
     """
@@ -124,17 +140,41 @@ def read_parts(
                 f"{volume.name} has {volume.channels} channel(s) but {volumes[0].name} has {volumes[0].channels}: "
                 "all volumes of a data set must have the same."
             )
-    shapes = [volume.shape_zyx for volume in volumes]
-    split = split_data(shapes, [volume.group or volume.name for volume in volumes], config.data, config.length.seed)
+    members = [Member(volume.name, volume.shape_zyx, volume.group) for volume in volumes]
+    split = split_data(members, config.split, config.length.seed)
+    memory, scheme, task = memory_for_volumes(config), config.data.scheme, config.data.task
+    training, used = open_parts(volumes, split.training, scheme=scheme, task=task, memory_bytes=memory)
+    validation, _ = open_parts(volumes, split.validation, scheme=scheme, task=task, memory_bytes=memory - used)
+    return training, validation
 
-    def part(region: Region) -> TrainingPart:
-        volume = volumes[region.volume]
-        assert volume.labels is not None
-        labels = np.asarray(volume.labels[region.slices])
-        image = np.asarray(volume.image[:, *region.slices])
-        return TrainingPart(volume.name, image, learn(labels, config.data.scheme, config.data.task))
 
-    return tuple(map(part, split.training)), tuple(map(part, split.validation))
+def memory_for_volumes(config: RunConfig) -> int:
+    """How many bytes of volumes may be kept in memory."""
+    if config.compute.memory_gb:
+        return int(config.compute.memory_gb * 2**30)
+    return int(SHARE_OF_FREE * psutil.virtual_memory().available)
+
+
+def _drawing(
+    config: RunConfig, training: Sequence[TrainingPart], normalisation: Normalisation, volume: Volume
+) -> tuple[PatchSampler, Augmentation | None]:
+    """What draws patches, and what varies them."""
+    stride = model_stride(config.model)
+    shape = fitting_patch(config.patches.shape, [part.shape for part in training], stride)
+    augmentation = plan_augmentation(config.augmentation, shape, volume.voxel_size_nm)
+    if augmentation and config.sampling.kind == "whole":
+        # A whole volume has nothing around it; and its shape is its own.
+        augmentation = replace(augmentation, reach=(0, 0, 0))
+    sampler = PatchSampler(
+        training,
+        normalisation,
+        config.sampling,
+        shape=shape,
+        stride=stride,
+        reach=augmentation.reach if augmentation else (0, 0, 0),
+        seed=config.length.seed,
+    )
+    return sampler, augmentation
 
 
 def _restore(
@@ -160,17 +200,29 @@ def _notes(
     training: Sequence[TrainingPart],
     validation: Sequence[TrainingPart],
     predictor: Predictor,
+    sampler: PatchSampler,
 ) -> tuple[str, ...]:
-    network = predictor.network
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    parameters = sum(parameter.numel() for parameter in predictor.network.parameters())
     precision = "bfloat16 autocast" if predictor.half else "float32"
     where = f"{predictor.device}, {precision}, {torch.get_num_threads()} CPU threads"
-
-    def voxels(parts: Sequence[TrainingPart]) -> str:
-        return f"{sum(part.target.size for part in parts) / 1e6:.2f} million voxels in {len(parts)} part(s)"
-
-    return (
+    steps = -(-sampler.per_epoch // config.patches.batch_size)
+    notes = [
         f"torch {torch.__version__} on {where}.",
-        f"{type(network).__name__} with {parameters:,} parameters; {config.steps_per_epoch} steps an epoch.",
-        f"Training on {voxels(training)}, validating on {voxels(validation)}.",
-    )
+        f"{type(predictor.network).__name__} with {parameters:,} parameters; {steps} steps an epoch.",
+        f"Training on {_voxels(training)}, validating on {_voxels(validation)}.",
+    ]
+    on_disk = [part for part in (*training, *validation) if not part.in_memory]
+    if on_disk:
+        notes.append(f"{_voxels(on_disk)} are more than is kept in memory: read from disk as they are needed.")
+    shape = sampler.shape
+    if config.sampling.kind != "whole" and shape != config.patches.shape:
+        notes.append(f"No training part is larger than {_sizes(shape)} (z × y × x): patches are that large.")
+    return tuple(notes)
+
+
+def _voxels(parts: Sequence[TrainingPart]) -> str:
+    return f"{sum(part.target.size for part in parts) / 1e6:.2f} million voxels in {len(parts)} part(s)"
+
+
+def _sizes(shape: Shape) -> str:
+    return " × ".join(map(str, shape))

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from seglib.config import RunConfig
 from seglib.config.labels import IGNORE
-from seglib.data.patches import TrainingPart
+from seglib.data.parts import Target, TrainingPart
 from seglib.inference.predict import Predictor, Slab, decide, predict_slabs
 from seglib.inference.tiles import fitting_tile
 from seglib.losses import Activation, Loss
@@ -91,14 +90,12 @@ def foreground_counts(logits: Tensor, target: Tensor, activation: Activation, cl
     return Counts(hits, predicted - hits, present - hits)
 
 
-def _count(slab: Slab, target: NDArray[np.uint8], predictor: Predictor, classes: int) -> Counts:
+def _count(slab: Slab, target: Target, predictor: Predictor, classes: int) -> Counts:
     found = decide(slab.probabilities, predictor.activation, THRESHOLD)
     return count_overlap(found, target[slab.z : slab.z + len(found)], classes)
 
 
-def _tile_losses(
-    logits: Tensor, starts: Sequence[tuple[int, int, int]], target: NDArray[np.uint8], loss: Loss
-) -> list[float]:
+def _tile_losses(logits: Tensor, starts: Sequence[tuple[int, int, int]], target: Target, loss: Loss) -> list[float]:
     """The loss of each tile over the voxels that lie inside the volume; of tiles without annotation there is none."""
     result = []
     for tile, (z, y, x) in zip(logits, starts, strict=True):

@@ -27,7 +27,15 @@ from pathlib import Path
 
 import torch
 
-from seglib.config import DataConfig, LengthConfig, PatchConfig, RunConfig, UNet3DConfig
+from seglib.config import (
+    DataConfig,
+    LengthConfig,
+    NoAugmentationConfig,
+    PatchConfig,
+    RandomSamplingConfig,
+    RunConfig,
+    UNet3DConfig,
+)
 from seglib.data.synthetic import demo_volumes
 from seglib.data.volumes import Volume
 from seglib.events import StepDone
@@ -49,7 +57,9 @@ ROUNDS = 5
 def config(dataset: int = 1) -> RunConfig:
     return RunConfig(
         data=DataConfig(dataset=dataset),
-        patches=PatchConfig(shape=(16, 96, 96), per_epoch=100_000),
+        patches=PatchConfig(shape=(16, 96, 96)),
+        sampling=RandomSamplingConfig(per_epoch=100_000),
+        augmentation=NoAugmentationConfig(),
         model=UNet3DConfig(depth=4, start_channels=16),
         length=LengthConfig(epochs=1000),
     )

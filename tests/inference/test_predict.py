@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from seglib.config import UNet2DConfig
-from seglib.data.normalise import Normalisation
+from seglib.data.normalise import between
 from seglib.inference.predict import Predictor, count_tiles, decide, foreground_probabilities, predict_slabs
 from seglib.models import build_model
 
-SCALE = Normalisation((0.0, -1.0), (2.0, 1.0))
+LOW, HIGH = (0.0, -1.0), (2.0, 1.0)
 
 
 def predictor(network, *, stride=(1, 1, 1), activation="sigmoid", channels=2):
-    scale = Normalisation(SCALE.low[:channels], SCALE.high[:channels])
+    scale = between(LOW[:channels], HIGH[:channels])
     return Predictor(network.eval(), scale, activation, stride, torch.device("cpu"), half=False)
 
 

@@ -87,8 +87,8 @@ def test_a_full_buffer_is_written_by_itself(store, run, monkeypatch):
 @pytest.mark.usefixtures("never_by_itself")
 def test_progress_speed_and_time_left_follow_the_last_steps(store, run):
     """Steps of 0.25 s with 2 patches: 8 patches/s; 6 steps left are 1.5 s, and 3 validations of 10 s."""
-    recorder = Recorder(store, run, "me", steps_per_epoch=1, interval=2)
-    recorder.take(Started(total=10))
+    recorder = Recorder(store, run, "me")
+    recorder.take(Started(total=10, steps_per_validation=2))
     recorder.take(ValidationDone(step=2, epoch=2, scores={}, seconds=10.0))
     for number in (3, 4):
         recorder.take(step(number, epoch=number))

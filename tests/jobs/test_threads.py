@@ -6,7 +6,8 @@ import seglib.tasks
 from seglib.errors import DataError, StoreError
 from seglib.events import Ended, Note, Started
 from seglib.jobs import threads
-from seglib.jobs.threads import CLOSED, make_recorder, run_job
+from seglib.jobs.recorder import Recorder
+from seglib.jobs.threads import CLOSED, run_job
 from seglib.store.metrics import log_tail
 from seglib.store.runs import claim, create_run, get_run, request_stop
 from tests.conftest import small_config
@@ -25,7 +26,7 @@ def drive(workspace, store, run, monkeypatch):
 
     def go(task, *, closing=lambda: False, on_event=None, owner="me"):
         monkeypatch.setattr(seglib.tasks, "run_task", task)
-        recorder = make_recorder(store, run, owner)
+        recorder = Recorder(store, run.id, owner)
         return run_job(workspace, store, run, recorder, owner=owner, closing=closing, on_event=on_event)
 
     return go

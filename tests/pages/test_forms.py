@@ -22,6 +22,7 @@ from seglib.jobs.foreground import run_in_foreground
 from seglib.store.datasets import get_dataset
 from seglib.store.runs import list_runs
 from seglib.training.advice import config_for
+from tests.conftest import import_two_classes
 
 SHELL = str(Path(__file__).parents[2] / "pages" / "shell.py")
 LIMIT_S = 60
@@ -71,7 +72,13 @@ WISHES = {
     "model.unet_2d.start_channels": 3,
     "model.unet_3d.start_channels": 3,
     "data.task": "foreground",
-    "data.split": "block",
+    "split.groups.validation": "*2",
+    "split.groups.test": "*3",
+    "split.hand.validation": ("leaf2",),
+    "split.hand.test": ("leaf3", "leaf1"),
+    "split.folds.folds": 3,
+    "normalisation.fixed.low": 10.0,
+    "normalisation.fixed.high": 200.0,
     "compute.precision": "fp32",
     "compute.device": "cpu",
     "name": "*My* run",
@@ -109,7 +116,9 @@ def open_train(dataset: int) -> AppTest:
 
 def widget(page: AppTest, key: str) -> Any:
     found = [
-        one for group in (page.selectbox, page.number_input, page.text_input, page.toggle) for one in group
+        one
+        for group in (page.selectbox, page.number_input, page.text_input, page.toggle, page.multiselect)
+        for one in group
         if one.key == key
     ]  # fmt: skip
     assert len(found) == 1, f"{len(found)} widgets have the key {key}"
@@ -133,7 +142,7 @@ def fill(page: AppTest, dataset: int, choice: dict[str, str], start: RunConfig) 
     for part, path, field, info in chosen_parts(choice):
         if path in ("data.dataset", "data.labels"):  # asked for elsewhere on the page
             continue
-        if get_origin(info.annotation) is tuple:
+        if get_origin(info.annotation) is tuple and get_args(info.annotation)[-1] is not Ellipsis:
             value = WISHES[path]
             for axis, side in zip("zyx", value, strict=True):
                 if choice["model"] == "unet_2d" and axis == "z":
@@ -143,7 +152,7 @@ def fill(page: AppTest, dataset: int, choice: dict[str, str], start: RunConfig) 
         else:
             found = widget(page, f"{prefix}.{path}")
             value = other_value(path, info, found.value, getattr(found, "options", []))
-            put(page, f"{prefix}.{path}", value)
+            put(page, f"{prefix}.{path}", list(value) if isinstance(value, tuple) else value)
         wanted[f"{part}.{field}".strip(".")] = value
     page.run()
     assert not page.exception
@@ -163,10 +172,17 @@ def plain_value(config: RunConfig, path: str) -> Any:
     return value
 
 
+@pytest.fixture
+def six_volumes(workspace, store, tmp_path):
+    """Id of a data set that every kind of split can divide in three."""
+    return import_two_classes(workspace, store, tmp_path / "leaves", count=6)
+
+
 @pytest.mark.parametrize("choice", every_kind_once(), ids=lambda choice: "-".join(choice.values()))
 def test_every_setting_of_the_form_is_in_the_stored_run_and_reaches_the_trainer(
-    workspace, store, dataset, choice, monkeypatch
+    workspace, store, six_volumes, choice, monkeypatch
 ):
+    dataset = six_volumes
     page = open_train(dataset)
     start = config_for(get_dataset(store, dataset))
     wanted = fill(page, dataset, choice, start)
@@ -203,11 +219,10 @@ def test_the_rounds_cover_every_kind():
 
 
 def test_every_value_that_is_set_differs_from_the_one_it_starts_with(store, dataset):
-    """Guards the test above against values that are there already; data.task and split are shown by labels alone."""
+    """Guards the test above against values that are there already; data.task is shown by labels alone."""
     start = config_for(get_dataset(store, dataset))
     assert start.patches.shape != WISHES["patches.shape"]
     assert start.data.task != WISHES["data.task"]
-    assert start.data.split != WISHES["data.split"]
     assert start.compute.precision != WISHES["compute.precision"]
     assert start.compute.device != WISHES["compute.device"]
     assert start.model.depth not in (WISHES["model.unet_3d.depth"],)
@@ -238,11 +253,30 @@ def test_a_2d_network_fixes_the_depth_of_patches_and_gives_it_back(dataset):
 
 def test_a_setting_that_cannot_run_is_said_and_keeps_start_shut(dataset, store):
     page = open_train(dataset)
-    put(page, f"train.{dataset}.patches.shape.y", 4096)
+    put(page, f"train.{dataset}.patches.shape.y", 33)
     page.run()
-    assert any("larger than the part that trains" in error.value for error in page.error)
+    assert any("does not fit a network of depth" in error.value for error in page.error)
     assert next(button for button in page.button if button.key == "train.start").disabled
     assert list_runs(store) == []
+
+
+def test_the_usual_shares_are_one_click_away(dataset, store):
+    page = open_train(dataset)
+    key = f"train.{dataset}.split.auto.validation_share"
+    assert widget(page, key).value == 0.2
+    next(button for button in page.button if button.label == "90/10").click()
+    page.run()
+    assert widget(page, key).value == 0.1
+    next(button for button in page.button if button.key == "train.start").click()
+    page.run()
+    assert parse_run_config(list_runs(store)[0].config).split.validation_share == 0.1
+
+
+def test_a_part_that_is_kept_for_the_end_is_shown(dataset):
+    page = open_train(dataset)
+    put(page, f"train.{dataset}.split.auto.test_share", 0.25)
+    page.run()
+    assert any("Is kept for the end" in text.value for text in page.markdown)
 
 
 class Made:

@@ -10,9 +10,17 @@ import torch
 
 import seglib.tasks.prediction
 from seglib.checkpoints import load_checkpoint, save_checkpoint
-from seglib.config import ComputeConfig, LengthConfig, PatchConfig, PredictConfig, UNet3DConfig
+from seglib.config import (
+    ComputeConfig,
+    LengthConfig,
+    PatchConfig,
+    PredictConfig,
+    RandomSamplingConfig,
+    UNet3DConfig,
+    VolumeSplitConfig,
+)
 from seglib.config.labels import Borders, LabelClass, LabelScheme
-from seglib.data.normalise import Normalisation
+from seglib.data.normalise import between
 from seglib.data.readers.base import SourceFile
 from seglib.data.targets import learn
 from seglib.data.volumes import TRUTH, open_labels
@@ -38,7 +46,8 @@ def trained_run(workspace, store, dataset):
     """Id of a run of one epoch whose tile covers a whole volume's depth and part of its plane."""
     config = small_config(
         dataset,
-        patches=PatchConfig(shape=(8, 24, 32), batch_size=1, per_epoch=4),
+        patches=PatchConfig(shape=(8, 24, 32), batch_size=1),
+        sampling=RandomSamplingConfig(per_epoch=4),
         model=UNet3DConfig(depth=2, start_channels=2, norm="group"),
         length=LengthConfig(epochs=1),
         compute=EXACT,
@@ -184,7 +193,7 @@ def test_labels_that_exist_are_not_overwritten(workspace, store, trained_run, da
 )
 def test_scores_say_whether_the_run_knew_the_volume(workspace, store, dataset, held_out, sentence):
     config = small_config(dataset)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"split": "volumes"})})
+    config = config.model_copy(update={"split": VolumeSplitConfig()})
     run = submit_training(store, config)
     seen = []
     run_in_foreground(workspace, store, run, stop=never, on_event=seen.append)
@@ -201,7 +210,7 @@ def test_label_values_beyond_16_bits_survive():
         def forward(self, x):
             return torch.cat([x, -x], 1)
 
-    predictor = Predictor(Left(), Normalisation((-1.0,), (1.0,)), "sigmoid", (1, 1, 1), torch.device("cpu"), half=False)
+    predictor = Predictor(Left(), between([-1.0], [1.0]), "sigmoid", (1, 1, 1), torch.device("cpu"), half=False)
     model = TrainedModel(predictor, (1, 2, 2), (7, 70_000), ("a", "b"))
     written = {}
     image = np.array([1.0, -1.0, 1.0, -1.0], np.float32).reshape(1, 1, 2, 2)

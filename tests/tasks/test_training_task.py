@@ -86,7 +86,7 @@ def test_a_second_attempt_goes_on_after_the_last_checkpoint(workspace, store, ne
     assert [e.step for e in stopped if isinstance(e, StepDone)] == [1]
     events = list(run_task(workspace, store, replace(run, attempt=2), never))
     assert "Going on after step 1." in notes(events)
-    assert next(e for e in events if isinstance(e, Started)) == Started(total=4, done=1)
+    assert next(e for e in events if isinstance(e, Started)) == Started(total=4, done=1, steps_per_validation=2)
     assert [e.step for e in events if isinstance(e, StepDone)] == [2, 3, 4]
 
 

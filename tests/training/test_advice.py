@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from seglib.config import DataConfig
 from seglib.config.labels import Borders, LabelScheme, scheme_for
-from seglib.data.splits import split_data
+from seglib.data.splits import Member, split_data
 from seglib.errors import ConfigError
 from seglib.models import is_flat, model_stride
 from seglib.store.datasets import get_dataset
@@ -20,15 +20,19 @@ OBJECTS = LabelScheme(kind="instances")
 SHAPES = st.lists(st.tuples(st.integers(1, 80), st.integers(4, 400), st.integers(4, 400)), min_size=1, max_size=6)
 
 
+def members(shapes):
+    return [Member(str(n), shape) for n, shape in enumerate(shapes)]
+
+
 def training_room(shapes, config):
-    split = split_data(shapes, [str(n) for n in range(len(shapes))], config.data, config.length.seed)
+    split = split_data(members(shapes), config.split, config.length.seed)
     return [min(region.shape[axis] for region in split.training) for axis in range(3)]
 
 
 @settings(max_examples=150, deadline=None)
 @given(SHAPES)
 def test_the_patch_fits_every_training_part_and_the_network(shapes):
-    config = first_config(1, shapes, [str(n) for n in range(len(shapes))], labels=OBJECTS)
+    config = first_config(1, members(shapes), labels=OBJECTS)
     patch, stride = config.patches.shape, model_stride(config.model)
     room = training_room(shapes, config)
     assert all(side <= whole for side, whole in zip(patch, room, strict=True))
@@ -41,38 +45,40 @@ def test_the_patch_fits_every_training_part_and_the_network(shapes):
 
 @pytest.mark.parametrize("shape", [(8, 10, 8), (10, 8, 8), (1, 8, 10), (4, 5, 5)])
 def test_small_volumes_get_settings_whose_network_computes(shape):
-    config = first_config(1, [shape], ["a"], labels=OBJECTS)
+    config = first_config(1, members([shape]), labels=OBJECTS)
     one = config.model_copy(update={"patches": config.patches.model_copy(update={"batch_size": 1})})
     assert estimate_cost(one, inputs=1, classes=1, half=False).parameters > 0
 
 
 @pytest.mark.parametrize(
-    ("shape", "patch", "depth"),
+    ("shape", "voxel", "patch", "depth"),
     [
-        ((100, 512, 512), (16, 128, 128), 4),
-        ((20, 100, 300), (16, 96, 128), 4),
-        ((1, 512, 1024), (1, 256, 256), 4),
-        ((3, 64, 512), (1, 64, 256), 4),
+        ((100, 512, 512), (1, 1, 1), (64, 64, 64), 4),
+        ((100, 512, 512), (8, 1, 1), (16, 128, 128), 4),
+        ((100, 512, 512), (300, 1, 1), (8, 160, 160), 4),
+        ((20, 100, 300), (8, 1, 1), (16, 96, 128), 4),
+        ((1, 512, 1024), (1, 1, 1), (1, 256, 256), 4),
+        ((3, 64, 512), (1, 1, 1), (1, 64, 256), 4),
     ],
 )
-def test_larger_volumes_get_the_usual_patch(shape, patch, depth):
-    config = first_config(1, [shape], ["a"], labels=OBJECTS)
+def test_larger_volumes_get_a_patch_as_deep_as_wide_in_nanometres(shape, voxel, patch, depth):
+    config = first_config(1, members([shape]), labels=OBJECTS, voxel_size_nm=voxel)
     assert (config.patches.shape, config.model.depth) == (patch, depth)
 
 
 def test_labels_that_are_classes_are_learned_each():
     two = scheme_for("classes", [0, 1, 2])
-    assert first_config(1, [(8, 32, 32)], ["a"], labels=two).data == DataConfig(dataset=1, task="classes", labels=two)
+    assert first_config(1, members([(8, 32, 32)]), labels=two).data == DataConfig(dataset=1, task="classes", labels=two)
     one = scheme_for("classes", [0, 1])
-    assert first_config(1, [(8, 32, 32)], ["a"], labels=one).data.task == "foreground"
+    assert first_config(1, members([(8, 32, 32)]), labels=one).data.task == "foreground"
     borders = LabelScheme(kind="instances", borders=Borders())
-    assert first_config(1, [(8, 32, 32)], ["a"], labels=borders).data.task == "classes"
-    assert first_config(1, [(8, 32, 32)], ["a"], labels=OBJECTS).data.task == "foreground"
+    assert first_config(1, members([(8, 32, 32)]), labels=borders).data.task == "classes"
+    assert first_config(1, members([(8, 32, 32)]), labels=OBJECTS).data.task == "foreground"
 
 
 def test_the_demo_is_short_and_of_the_demos_size():
     config = demo_config(3)
-    assert (config.data.dataset, config.length.epochs, config.total_steps) == (3, 10, 160)
+    assert (config.data.dataset, config.length.epochs, config.sampling.per_epoch) == (3, 10, 32)
 
 
 def test_settings_for_a_stored_data_set_follow_its_labels(store, dataset):

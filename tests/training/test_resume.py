@@ -15,11 +15,13 @@ import pytest
 
 from seglib.checkpoints import load_checkpoint
 from seglib.config import (
+    BlockSplitConfig,
     CheckpointConfig,
     ComputeConfig,
     DataConfig,
     LengthConfig,
     PatchConfig,
+    RandomSamplingConfig,
     RunConfig,
     UNet3DConfig,
 )
@@ -41,8 +43,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of Unix")
 def config() -> RunConfig:
     return RunConfig(
         name="Resumed",
-        data=DataConfig(dataset=1, task="classes", split="block"),
-        patches=PatchConfig(shape=(4, 16, 16), batch_size=2, per_epoch=2 * STEPS_PER_EPOCH),
+        data=DataConfig(dataset=1, task="classes"),
+        split=BlockSplitConfig(),
+        patches=PatchConfig(shape=(4, 16, 16), batch_size=2),
+        sampling=RandomSamplingConfig(per_epoch=2 * STEPS_PER_EPOCH),
         model=UNet3DConfig(depth=2, start_channels=4, norm="batch", dropout=0.2),
         length=LengthConfig(epochs=EPOCHS, seed=3),
         checkpoints=CheckpointConfig(interval=1),

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from seglib.config import BCELossConfig, CrossEntropyLossConfig, DataConfig, PatchConfig, RunConfig
-from seglib.data.normalise import Normalisation
-from seglib.data.patches import TrainingPart
+from seglib.data.normalise import between
+from seglib.data.parts import TrainingPart
 from seglib.inference.predict import Predictor, decide, foreground_probabilities
 from seglib.losses import build_loss
 from seglib.metrics.overlap import Counts, count_overlap
@@ -17,9 +17,7 @@ from seglib.training.validate import Verdict, foreground_counts, validate
 def predictor(activation="sigmoid", outputs=2) -> Predictor:
     torch.manual_seed(0)
     network = nn.Conv3d(1, outputs, 1)
-    return Predictor(
-        network.eval(), Normalisation((-1.0,), (1.0,)), activation, (2, 2, 2), torch.device("cpu"), half=False
-    )
+    return Predictor(network.eval(), between([-1.0], [1.0]), activation, (2, 2, 2), torch.device("cpu"), half=False)
 
 
 def part(shape, seed) -> TrainingPart:
