@@ -223,10 +223,10 @@ def test_stop_while_making_up_for_a_validation_takes_no_step():
     assert again[-2].checkpoint.step == 3
 
 
-def saved_run(folder, settings_, *, stop=None, events_pulled=None, resume=None):
+def saved_run(folder, settings_, *, volumes=(), stop=None, events_pulled=None, resume=None):
     """Pulls events and saves `last` checkpoints as a job does; events_pulled: breaks off after that many."""
     told, path = [], folder / "last.pt"
-    for number, event in enumerate(train(settings_, [volume()], stop=stop, resume=resume), 1):
+    for number, event in enumerate(train(settings_, volumes or [volume()], stop=stop, resume=resume), 1):
         if isinstance(event, CheckpointMade) and event.kind == "last":
             save_checkpoint(event.checkpoint, path)
         told.append(event)
