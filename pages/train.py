@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.ui.examples import show_examples
 from pages.ui.forms import FormContext, section, sections
 from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
 from seglib.config import RunConfig, parse_run_config
@@ -14,8 +15,8 @@ from seglib.training.advice import config_for
 
 COLUMNS = (
     ("data", "split", "normalisation"),
-    ("patches", "sampling", "augmentation"),
-    ("model", "loss", "optimiser", "schedule", "length"),
+    ("patches", "sampling", "augmentation", "length"),
+    ("model", "loss", "optimiser", "schedule"),
 )
 
 
@@ -31,6 +32,8 @@ def main() -> None:
         config = _form(dataset)
         preflight = check_run(services().workspace, dataset, config)
         _summary(dataset, config, preflight)
+        if preflight.ready:
+            show_examples(dataset, config)
         _start(config, preflight)
 
 

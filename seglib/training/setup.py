@@ -79,7 +79,7 @@ def prepare(
     training, validation = read_parts(config, volumes)
     names = config.data.scheme.names(config.data.task)
     normalisation = resume.normalisation if resume else measure([p.image for p in training], config.normalisation)
-    sampler, augmentation = _drawing(config, training, normalisation, volumes[0])
+    sampler, augmentation = plan_drawing(config, training, normalisation, volumes[0])
     torch.manual_seed(config.length.seed)
     outputs = outputs_of(config.loss, len(names))
     network = build_model(config.model, inputs=normalisation.channels, outputs=outputs).to(device)
@@ -148,17 +148,10 @@ def read_parts(
     return training, validation
 
 
-def memory_for_volumes(config: RunConfig) -> int:
-    """How many bytes of volumes may be kept in memory."""
-    if config.compute.memory_gb:
-        return int(config.compute.memory_gb * 2**30)
-    return int(SHARE_OF_FREE * psutil.virtual_memory().available)
-
-
-def _drawing(
+def plan_drawing(
     config: RunConfig, training: Sequence[TrainingPart], normalisation: Normalisation, volume: Volume
 ) -> tuple[PatchSampler, Augmentation | None]:
-    """What draws patches, and what varies them."""
+    """What draws patches of the training parts, and what varies them; volume: one of those they are from."""
     stride = model_stride(config.model)
     shape = fitting_patch(config.patches.shape, [part.shape for part in training], stride)
     augmentation = plan_augmentation(config.augmentation, shape, volume.voxel_size_nm)
@@ -175,6 +168,13 @@ def _drawing(
         seed=config.length.seed,
     )
     return sampler, augmentation
+
+
+def memory_for_volumes(config: RunConfig) -> int:
+    """How many bytes of volumes may be kept in memory."""
+    if config.compute.memory_gb:
+        return int(config.compute.memory_gb * 2**30)
+    return int(SHARE_OF_FREE * psutil.virtual_memory().available)
 
 
 def _restore(

@@ -279,6 +279,17 @@ def test_a_part_that_is_kept_for_the_end_is_shown(dataset):
     assert any("Is kept for the end" in text.value for text in page.markdown)
 
 
+def test_eight_training_patches_are_shown_before_a_start(dataset):
+    page = open_train(dataset)
+    assert not page.get("image")
+    next(toggle for toggle in page.toggle if toggle.label == "Show eight training patches").set_value(True)
+    page.run()
+    assert not page.exception
+    captions = [image.proto.imgs[0].caption for image in page.get("image")]
+    assert len(captions) == 8
+    assert all("leaf" in caption and "plane" in caption for caption in captions)
+
+
 class Made:
     """Draws a form of any model in a page of its own."""
 
