@@ -20,6 +20,7 @@ from seglib.store.datasets import (
 from seglib.training.advice import DEMO_NAME, demo_config
 
 SHOWN = 100
+IMPORT, SYNTHETIC = "import", "synthetic"
 KINDS = {"classes": "classes", "instances": "instances", "none": "no labels"}
 
 
@@ -30,8 +31,7 @@ def main() -> None:
         return
     st.title("Datasets")
     chosen = _choose(datasets)
-    if st.session_state.get("datasets.importing"):
-        _import_form()
+    _add_form()
     for note in st.session_state.get("datasets.notes", {}).get(chosen, []):
         st.info(plain(note), icon=":material/info:")
     with errors_shown():
@@ -48,8 +48,11 @@ def _welcome() -> None:
             "Makes a small synthetic data set: four volumes of touching cells, 32 × 128 × 128 voxels, with labels. "
             "A short run on it takes less than a minute."
         )
-        if st.button("Try the demo", type="primary", icon=":material/science:"):
-            _make_demo()
+        with st.container(horizontal=True):
+            if st.button("Try the demo", type="primary", icon=":material/science:"):
+                _make_demo()
+            if st.button("Other synthetic data", icon=":material/blur_on:"):
+                st.session_state["datasets.adding"] = SYNTHETIC
     with right.container(border=True):
         st.subheader(":material/upload_file: Import your data")
         st.write(
@@ -57,17 +60,24 @@ def _welcome() -> None:
             "to learn from, or without to segment."
         )
         if st.button("Import your data", icon=":material/add:"):
-            st.session_state["datasets.importing"] = True
-    if st.session_state.get("datasets.importing"):
-        _import_form()
+            st.session_state["datasets.adding"] = IMPORT
+    _add_form()
 
 
-def _import_form() -> None:
-    # What reads files is imported where it is used, so that the first page opens sooner.
-    from pages.ui.import_form import import_form
+def _add_form() -> None:
+    """The form that is open, if any."""
+    # What they need is imported where it is used, so that the first page opens sooner.
+    match st.session_state.get("datasets.adding"):
+        case "import":
+            from pages.ui.import_form import import_form
 
-    with st.container(border=True):
-        import_form()
+            with st.container(border=True):
+                import_form()
+        case "synthetic":
+            from pages.ui.synthetic_form import synthetic_form
+
+            with st.container(border=True):
+                synthetic_form()
 
 
 def _make_demo() -> None:
@@ -82,7 +92,7 @@ def _make_demo() -> None:
 def _choose(datasets: list[DatasetSummary]) -> int:
     """The data set picked: the one just imported, else the one in the address, else the newest, until another is."""
     names = {dataset.id: dataset.name for dataset in datasets}
-    picked, add, demo = st.columns([5, 1.3, 1.3], vertical_alignment="bottom")
+    picked, *buttons = st.columns([5, 1.3, 1.3, 1.3], vertical_alignment="bottom")
     # What was opened by an import stays in the session, and its choice is a widget of its own: a rerun that
     # overtakes this one must find the same.
     opened, generation = st.session_state.get("datasets.opened", (id_from_url("dataset"), 0))
@@ -97,11 +107,16 @@ def _choose(datasets: list[DatasetSummary]) -> int:
         )
     )
     st.query_params["dataset"] = str(chosen)
-    importing = st.session_state.get("datasets.importing", False)
-    if add.button("Close import" if importing else "Import data", icon=":material/add:", width="stretch"):
-        st.session_state["datasets.importing"] = not importing
-        st.rerun()
-    if demo.button("Add demo", icon=":material/science:", width="stretch"):
+    adding = st.session_state.get("datasets.adding", "")
+    forms = (
+        (IMPORT, "Import data", "Close import", ":material/add:"),
+        (SYNTHETIC, "Synthetic", "Close", ":material/blur_on:"),
+    )
+    for column, (form, opens, closes, icon) in zip(buttons[:2], forms, strict=True):
+        if column.button(closes if adding == form else opens, icon=icon, width="stretch"):
+            st.session_state["datasets.adding"] = "" if adding == form else form
+            st.rerun()
+    if buttons[2].button("Add demo", icon=":material/science:", width="stretch"):
         _make_demo()
     return chosen
 

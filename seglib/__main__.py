@@ -16,6 +16,7 @@ from seglib.config.labels import LabelScheme
 from seglib.errors import ConfigError, DataError, SeglibError
 from seglib.events import EpochDone, Event, Measured, Note, Progress, Saved, ValidationDone
 from seglib.store import Store, open_store
+from seglib.synth import add_synth, synth
 from seglib.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", help="make the synthetic demo data set")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(command=_demo)
+
+    command = commands.add_parser("synth", help="make synthetic samples with labels, as files or as a data set")
+    add_synth(command)
+    command.set_defaults(command=_synth)
 
     command = commands.add_parser("list", help="list data sets, volumes and runs with their ids")
     command.set_defaults(command=_list)
@@ -194,6 +199,11 @@ def _demo(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int
     from seglib.ingest import make_demo
 
     print(f"Data set {make_demo(workspace, store, seed=parsed.seed)}")
+    return 0
+
+
+def _synth(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    print(f"\r{synth(parsed, workspace, store, _show_progress)}")
     return 0
 
 

@@ -19,7 +19,7 @@ LEVELS = (
     ("inference",),
     ("training",),
     ("tasks", "ingest", "preflight", "previews"),
-    ("jobs", "serving", "__main__"),
+    ("jobs", "serving", "synth", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 # Within a level: the words of level 0 build on each other, checkpoints hold what networks and normalisation are,
@@ -30,6 +30,7 @@ SIDEWAYS = {
     ("checkpoints", "seglib.models"),
     ("checkpoints", "seglib.data.normalise"),
     ("__main__", "seglib.jobs"),
+    ("__main__", "seglib.synth"),
 }
 CODE_LINES, PARAMETERS, MODULE_LINES = 50, 7, 400
 

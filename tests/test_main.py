@@ -91,6 +91,29 @@ def test_the_demo_is_made_where_it_is_asked_for(run, tmp_path):
     assert run("list")[1] == ""
 
 
+def test_synthetic_samples_become_files_or_a_data_set(run, tmp_path):
+    small = ("--training", 2, "--validation", 1, "--size", 32, 32, 32)
+    status, out, _ = run("synth", tmp_path / "lobes", *small, "--format", "hdf5")
+    assert (status, out.strip()) == (0, f"Written: {tmp_path / 'lobes'}")
+    assert len(list((tmp_path / "lobes").rglob("*.h5"))) == 3
+    status, out, _ = run("synth", "--dataset", "Rings", "--kind", "rings", "--training", 1, "--validation", 1)
+    assert (status, out.strip()) == (0, "Data set 1: Rings")
+    assert "validation 0001  1 × 128 × 128 float16" in run("list")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "a folder for files, or --dataset"),
+        (("--dataset", "x", "--size", 8, 8, 8), "sample.optic_lobe.shape.0"),
+        (("--dataset", "x", "--seed", 9999), "same seed"),
+        (("--dataset", "x", "--kind", "rings", "--size", 64, 64, 64), "--size is for the optic lobe"),
+    ],
+)
+def test_synthetic_samples_that_cannot_be_made_are_one_line(run, arguments, text):
+    refused(run("synth", *arguments), text)
+
+
 def test_a_run_that_is_stopped_says_so_by_its_exit_status_and_goes_on(run, tmp_path, dataset, monkeypatch):
     config = {**small_config(dataset).model_dump(mode="json"), "length": {"epochs": 3}}
     asked = []

@@ -31,6 +31,7 @@ SECTION_ICONS = {
     "validation": ":material/fact_check:",
     "checkpoints": ":material/save:",
     "compute": ":material/memory:",
+    "sample": ":material/blur_on:",
 }
 # A part of more fields than this keeps them folded away: its kind sets them well.
 MANY = 10
@@ -65,7 +66,7 @@ def section(name: str, model: type[BaseModel], default: BaseModel, context: Form
     if not kinds:
         return _widget(name, info, getattr(default, name), context)
     with st.container(border=True):
-        st.markdown(f"**{SECTION_ICONS.get(name, '')} {plain(name.capitalize())}**")
+        st.markdown(f"**{' '.join(filter(None, (SECTION_ICONS.get(name), plain(name.capitalize()))))}**")
         chosen, value = kinds[0], getattr(default, name)
         if len(kinds) > 1:
             chosen = _choose_kind(name, kinds, value, context)
@@ -154,7 +155,7 @@ def _widget(path: str, info: FieldInfo, value: Any, context: FormContext) -> Any
     if get_origin(kind) is Literal:
         return _select(label, list(get_args(kind)), value, options)
     if get_origin(kind) is tuple:
-        return _tuple(label, kind, value, path, options, context)
+        return _tuple(label, info, value, path, options, context)
     low, high, step = _bounds(info)
     if kind is bool:
         return st.toggle(label, value, **options)
@@ -211,12 +212,19 @@ def _number(
 
 
 def _tuple(
-    label: str, kind: Any, value: Sequence[int], path: str, options: dict[str, Any], context: FormContext
+    label: str,
+    info: FieldInfo,
+    value: Sequence[int],
+    path: str,
+    options: dict[str, Any],
+    context: FormContext,
 ) -> tuple[int, ...]:
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    kind, names = info.annotation, extra.get("parts", list("zyx"))
     st.markdown(label, help=options.pop("help"))
     result = []
     columns = st.columns(len(value))
-    for column, start, inner, axis in zip(columns, value, get_args(kind), "zyx", strict=True):
+    for column, start, inner, axis in zip(columns, value, get_args(kind), names, strict=True):
         low, high, _ = _bounds(FieldInfo.from_annotation(inner))
         part = f"{path}.{axis}"
         fixed = part in context.fixed

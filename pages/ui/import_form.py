@@ -4,19 +4,19 @@ Everything that reads files runs in the background and is watched by a fragment,
 it off. The form keeps what was chosen until a data set was made of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import streamlit as st
 
+from pages.ui.background import Background, show_work, start_work
 from pages.ui.folder_browser import browse
-from pages.ui.frame import duration, errors_shown, plain, services, show_error
+from pages.ui.frame import errors_shown, services, show_error
 from pages.ui.review_form import ask_request, show_preview
 from pages.ui.uploads import upload_box
 from seglib.data.readers import READERS
 from seglib.ingest import Desk, Door, ImportRequest, Preview, Proposal, already_imported, import_dataset
-from seglib.jobs.importing import BackgroundWork, Cancelled, Progress
+from seglib.jobs.importing import Cancelled, Progress
 from seglib.serving.upload_store import forget_uploads, uploaded_files
 
 DOORS = {"upload": ":material/upload: Upload files", "folder": ":material/folder_open: Folder on the server"}
@@ -24,18 +24,14 @@ STATE = "import.state"
 
 
 @dataclass
-class ImportState:
+class ImportState(Background):
     """How far the person is. generation: in the keys of widgets, so that a new import starts with an empty form.
 
-    work: what runs in the background; done: called with its result, in the script of the page.
     proposal: what the files could become; preview: what `looked_at` would make of them; tried: asked for last.
     """
 
     generation: int = 0
     desk: Desk | None = None
-    work: BackgroundWork[Any] | None = None
-    done: Callable[[Any], None] | None = None
-    error: str = ""
     proposal: Proposal | None = None
     preview: Preview | None = None
     looked_at: ImportRequest | None = None
@@ -66,7 +62,7 @@ def _choose(state: ImportState) -> None:
     busy = state.work is not None
     chosen = _uploaded(key, disabled=busy) if door == "upload" else _on_server(key)
     with st.container():
-        _news(state)
+        show_work(state, key="import", unit="plane")
     ready = chosen is not None and not busy
     pressed = st.button(
         "Check the files", type="primary", icon=":material/search:", disabled=not ready, key=f"{key}.check"
@@ -116,7 +112,7 @@ def _find(state: ImportState, chosen: tuple[str, ...] | Door) -> None:
     def found(proposal: Proposal) -> None:
         state.proposal, state.preview, state.looked_at, state.tried = proposal, None, None, None
 
-    _start(state, lambda progress, cancelled: desk.find(door, progress=progress, cancelled=cancelled), found)
+    start_work(state, lambda progress, cancelled: desk.find(door, progress=progress, cancelled=cancelled), found)
 
 
 def _review(state: ImportState) -> None:
@@ -132,7 +128,7 @@ def _review(state: ImportState) -> None:
         if fits and state.preview.problems:
             show_error("\n".join(state.preview.problems))
     with st.container():
-        _news(state)
+        show_work(state, key="import", unit="plane")
     back, go = st.columns([1, 3])
     if back.button("Other files", icon=":material/arrow_back:", key=f"{key}.back", width="stretch"):
         _start_over(state)
@@ -148,7 +144,7 @@ def _look(state: ImportState, request: ImportRequest) -> None:
     def looked(preview: Preview) -> None:
         state.preview, state.looked_at = preview, request
 
-    _start(state, lambda progress, cancelled: desk.look(request, progress=progress, cancelled=cancelled), looked)
+    start_work(state, lambda progress, cancelled: desk.look(request, progress=progress, cancelled=cancelled), looked)
 
 
 def _import(state: ImportState, request: ImportRequest) -> None:
@@ -168,47 +164,7 @@ def _import(state: ImportState, request: ImportRequest) -> None:
         st.session_state[STATE] = ImportState(generation=state.generation + 1)
         open_dataset(dataset, notes)
 
-    _start(state, work, imported)
-
-
-def _start(state: ImportState, work: Callable[[Progress, Cancelled], Any], done: Callable[[Any], None]) -> None:
-    state.error = ""
-    state.work, state.done = BackgroundWork(work), done
-    st.rerun()
-
-
-def _news(state: ImportState) -> None:
-    """Progress of what runs, or why it ended."""
-    if state.work is not None:
-        _watch()
-    elif state.error:
-        show_error(state.error)
-
-
-@st.fragment(run_every=0.4)
-def _watch() -> None:
-    """Progress of the work under way; its end draws the page anew."""
-    state = _state()
-    if state.work is None or state.done is None:
-        st.rerun()
-    now = state.work.state
-    if now.is_over:
-        work, state.work = state.work, None
-        state.error = now.error
-        if now.result is not None:
-            state.done(work.state.result)
-        st.rerun()
-    share = now.done / now.total if now.total else 0.0
-    counted = f" · plane {now.done:,} of {now.total:,}" if now.total else ""
-    bar, button = st.columns([5, 1], vertical_alignment="bottom")
-    bar.progress(min(1.0, share), text=f"{plain(now.text)}{counted}{_left(state.work.seconds, share)}")
-    if button.button("Cancel", icon=":material/close:", key="import.cancel", width="stretch"):
-        state.work.cancel()
-
-
-def _left(seconds: float, share: float) -> str:
-    """Time left, once there is enough to judge it by."""
-    return f" · about {duration(seconds / share - seconds)} left" if share > 0.05 and seconds > 2 else ""
+    start_work(state, work, imported)
 
 
 def _start_over(state: ImportState) -> None:
@@ -227,5 +183,5 @@ def open_dataset(dataset: int, notes: Sequence[str]) -> None:
     _, generation = st.session_state.get("datasets.opened", (None, 0))
     st.session_state["datasets.opened"] = (dataset, generation + 1)
     st.session_state["datasets.notes"] = {dataset: list(notes)}
-    st.session_state["datasets.importing"] = False
+    st.session_state["datasets.adding"] = ""
     st.rerun()

@@ -1,6 +1,6 @@
 """Made-up microscopy with perfect labels: what is made, and of what sizes."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -77,4 +77,34 @@ class RingImagesConfig(Part):
     )
 
 
-SyntheticConfig = Annotated[OpticLobeConfig | RingImagesConfig, Field(discriminator="kind")]
+SampleConfig = Annotated[OpticLobeConfig | RingImagesConfig, Field(discriminator="kind")]
+
+
+def _count(value: int, title: str, description: str) -> Any:
+    return Field(value, ge=0, le=100_000, title=title, description=description, json_schema_extra={"unit": "samples"})
+
+
+def _seed(value: int, title: str) -> Any:
+    return Field(value, ge=0, le=2**32 - 1, title=title, description="The same seed gives the same samples; 0 too.")
+
+
+class SyntheticConfig(Part):
+    """What is made: which samples, and how many of them to train and to validate."""
+
+    sample: SampleConfig = OpticLobeConfig()
+    training: int = _count(2048, "Training samples", "They are called training 0001 and so on.")
+    validation: int = _count(
+        64, "Validation samples", "They are called validation 0001 and so on; split by name: validation*."
+    )
+    seed: int = _seed(0, "Training seed")
+    validation_seed: int = _seed(9999, "Validation seed")
+
+    @model_validator(mode="after")
+    def _parts_differ(self) -> Self:
+        if not self.training + self.validation:
+            raise ValueError("nothing to make: ask for at least one sample")
+        if self.training and self.validation and self.seed == self.validation_seed:
+            raise ValueError(
+                f"training and validation have the same seed {self.seed}, so that they would be the same samples"
+            )
+        return self

@@ -11,6 +11,7 @@ from seglib.ingest.demo import make_demo
 from seglib.ingest.gathering import Door
 from seglib.ingest.importing import Desk, already_imported, import_dataset
 from seglib.ingest.looking import Preview
+from seglib.ingest.making import make_dataset, make_files
 from seglib.ingest.staging import ImportCancelled
 
 __all__ = [
@@ -23,5 +24,7 @@ __all__ = [
     "Proposal",
     "already_imported",
     "import_dataset",
+    "make_dataset",
     "make_demo",
+    "make_files",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglib.config.labels import LabelScheme
-from seglib.config.synthetic import OpticLobeConfig, RingImagesConfig
+from seglib.config.synthetic import OpticLobeConfig, SyntheticConfig
 from seglib.data.planning import clean_name
 from seglib.data.prefetch import Prefetcher
 from seglib.data.samples import Sample, make_sample, shape_of
@@ -44,27 +44,6 @@ FileFormat = Literal["ome-zarr", "hdf5"]
 
 
 @dataclass(frozen=True)
-class SyntheticRequest:
-    """What is made. training, validation: how many samples; seeds: of each, and not the same."""
-
-    config: OpticLobeConfig | RingImagesConfig
-    training: int = 2048
-    validation: int = 64
-    seed: int = 0
-    validation_seed: int = 9999
-
-    @property
-    def parts(self) -> tuple[tuple[str, int, int], ...]:
-        """(name, count, seed) of each part that has samples."""
-        both = (("training", self.training, self.seed), ("validation", self.validation, self.validation_seed))
-        return tuple(part for part in both if part[1])
-
-    @property
-    def count(self) -> int:
-        return self.training + self.validation
-
-
-@dataclass(frozen=True)
 class Place:
     """A sample's place. index: among all; number: within its part."""
 
@@ -78,13 +57,14 @@ def no_progress(done: int, total: int, text: str) -> None:
 
 
 def never() -> bool:
+    """Nobody cancels."""
     return False
 
 
 def make_dataset(
     workspace: Workspace,
     store: Store,
-    request: SyntheticRequest,
+    config: SyntheticConfig,
     *,
     name: str,
     progress: Progress = no_progress,
@@ -96,7 +76,7 @@ def make_dataset(
     Raises DataError where they cannot be made, ImportCancelled where that is asked for; nothing is left then.
     """
     name = clean_name(name)
-    _check(request, workspace.root)
+    _check(config, workspace.root)
     with workspace.scratch() as scratch, _disk_errors(workspace.root):
 
         def write(place: Place, sample: Sample) -> StagedVolume:
@@ -106,17 +86,17 @@ def make_dataset(
                 name=f"{place.part} {place.number + 1:04d}",
                 image_zyx=sample.image.astype(np.float16),
                 ids_zyx=sample.ids,
-                voxel_size_nm=_voxel_size(request),
+                voxel_size_nm=_voxel_size(config),
             )
 
-        volumes = _made(request, write, progress, cancelled)
+        volumes = _made(config, write, progress, cancelled)
         labels = LabelScheme(kind="instances")
         return commit(workspace, store, scratch, name=name, labels=labels, counts=None, volumes=volumes)
 
 
 def make_files(
     folder: Path,
-    request: SyntheticRequest,
+    config: SyntheticConfig,
     *,
     file_format: FileFormat = "ome-zarr",
     progress: Progress = no_progress,
@@ -132,20 +112,20 @@ def make_files(
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder} is not empty: name a new folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check(request, folder.parent)
+    _check(config, folder.parent)
     unfinished = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
 
     def write(place: Place, sample: Sample) -> None:
         if file_format == "hdf5":
             _write_hdf5(unfinished / place.part / f"{place.number:04d}.h5", sample)
         else:
-            _write_zarr(unfinished / place.part, place.number, sample, _voxel_size(request))
+            _write_zarr(unfinished / place.part, place.number, sample, _voxel_size(config))
 
     try:
         with _disk_errors(folder.parent):
-            for part, _, _ in request.parts:
+            for part, _, _ in _parts(config):
                 (unfinished / part).mkdir(parents=True)
-            _made(request, write, progress, cancelled)
+            _made(config, write, progress, cancelled)
         if folder.exists():
             folder.rmdir()
         unfinished.rename(folder)
@@ -188,20 +168,26 @@ def write_volume(
     return StagedVolume(index, row, None)
 
 
+def _parts(config: SyntheticConfig) -> tuple[tuple[str, int, int], ...]:
+    """(name, count, seed) of each part that has samples."""
+    both = (("training", config.training, config.seed), ("validation", config.validation, config.validation_seed))
+    return tuple(part for part in both if part[1])
+
+
 def _made(
-    request: SyntheticRequest, write: Callable[[Place, Sample], Result], progress: Progress, cancelled: Cancelled
+    config: SyntheticConfig, write: Callable[[Place, Sample], Result], progress: Progress, cancelled: Cancelled
 ) -> list[Result]:
     """What `write` gives for each sample, in order. Samples are made and written in threads, a few at a time."""
     places = [
         (Place(index, part, number), seed)
         for index, (part, number, seed) in enumerate(
-            (part, number, seed) for part, count, seed in request.parts for number in range(count)
+            (part, number, seed) for part, count, seed in _parts(config) for number in range(count)
         )
     ]
 
     def make(index: int) -> Result:
         place, seed = places[index]
-        return write(place, make_sample(request.config, seed=seed, index=place.number))
+        return write(place, make_sample(config.sample, seed=seed, index=place.number))
 
     results: list[Result] = []
     threads = min(MOST_THREADS, os.cpu_count() or 1)
@@ -214,25 +200,19 @@ def _made(
     return results
 
 
-def _check(request: SyntheticRequest, folder: Path) -> None:
-    if not request.count:
-        raise DataError("Nothing to make: ask for at least one sample.")
-    if request.training and request.validation and request.seed == request.validation_seed:
-        raise DataError(
-            f"Training and validation have the same seed {request.seed}, so that they would be the same samples: "
-            "choose two."
-        )
-    needed = request.count * int(np.prod(shape_of(request.config))) * BYTES_A_VOXEL
+def _check(config: SyntheticConfig, folder: Path) -> None:
+    count = config.training + config.validation
+    needed = count * int(np.prod(shape_of(config.sample))) * BYTES_A_VOXEL
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{request.count:,} samples take about {needed / 2**30:.1f} GB, and {free / 2**30:.1f} GB are free in "
+            f"{count:,} samples take about {needed / 2**30:.1f} GB, and {free / 2**30:.1f} GB are free in "
             f"{folder}: make fewer or smaller ones, or choose another disk."
         )
 
 
-def _voxel_size(request: SyntheticRequest) -> VoxelSize:
-    return OPTIC_LOBE_NM if isinstance(request.config, OpticLobeConfig) else RINGS_NM
+def _voxel_size(config: SyntheticConfig) -> VoxelSize:
+    return OPTIC_LOBE_NM if isinstance(config.sample, OpticLobeConfig) else RINGS_NM
 
 
 def _write_zarr(folder: Path, number: int, sample: Sample, voxel_size_nm: VoxelSize) -> None:

@@ -13,14 +13,13 @@ from seglib.data.normalise import measure
 from seglib.data.palette import PALETTE
 from seglib.data.parts import open_parts
 from seglib.data.patches import Window
+from seglib.data.pictures import grey_picture, painted, visible_range
 from seglib.data.splits import Member, Region, Shape, split_data
 from seglib.data.volumes import Volume
 from seglib.training.setup import plan_drawing
 
 MOST_VOLUMES = 8
 MOST_SIDES: Shape = (64, 768, 768)
-LABEL_SHARE = 0.45
-NOT_LEARNED_SHARE = 0.65
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,6 @@ def _example(name: str, image: NDArray[np.float32], target: NDArray[np.uint8], p
     labelled = (target > 0) & (target != IGNORE)
     counts = labelled.sum((1, 2))
     plane = int(counts.argmax()) if counts.any() else target.shape[0] // 2
-    low, high = np.percentile(image, [0.5, 99.5])
-    grey = (image[0, plane] - low) / max(float(high - low), 1e-6) * 255
-    plain = np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1)
-    shares = np.zeros(256, np.float32)
-    shares[1:IGNORE], shares[IGNORE] = LABEL_SHARE, NOT_LEARNED_SHARE
-    share = shares[target[plane]][..., None]
-    colours = np.where(target[plane][..., None] == IGNORE, 0, palette[target[plane]])
-    picture = (plain * (1 - share) + colours * share).astype(np.uint8)
+    plain = grey_picture(image[0, plane], *visible_range(image))
+    picture = painted(plain, target[plane], palette)
     return Example(name, picture, plain, plane, float((target != IGNORE).mean()))
