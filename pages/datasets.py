@@ -5,6 +5,7 @@ import streamlit as st
 
 from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
 from pages.ui.labels_form import labels_form
+from pages.ui.report_tab import report_tab
 from pages.ui.viewer import Panel, show_viewer, volume_layers
 from seglib.jobs.submit import submit_training
 from seglib.serving.classes import colours_of
@@ -92,7 +93,7 @@ def _make_demo() -> None:
 def _choose(datasets: list[DatasetSummary]) -> int:
     """The data set picked: the one just imported, else the one in the address, else the newest, until another is."""
     names = {dataset.id: dataset.name for dataset in datasets}
-    picked, *buttons = st.columns([5, 1.3, 1.3, 1.3], vertical_alignment="bottom")
+    picked, *buttons = st.columns([3.4, 1.7, 1.5, 1.6], vertical_alignment="bottom")
     # What was opened by an import stays in the session, and its choice is a widget of its own: a rerun that
     # overtakes this one must find the same.
     opened, generation = st.session_state.get("datasets.opened", (id_from_url("dataset"), 0))
@@ -123,7 +124,8 @@ def _choose(datasets: list[DatasetSummary]) -> int:
 
 def _show(dataset: DatasetSummary) -> None:
     _actions(dataset)
-    volumes, labels = st.tabs([f"Volumes ({dataset.volume_count:,})", "Labels"])
+    names = [f"Volumes ({dataset.volume_count:,})", "Labels", "Report"]
+    volumes, labels, report = st.tabs(names, key=f"datasets.tabs.{dataset.id}", on_change="rerun")
     with volumes:
         volume = _pick(dataset)
     with labels:
@@ -131,6 +133,9 @@ def _show(dataset: DatasetSummary) -> None:
             st.info("This data set has no labels. Import the images together with labels to train on them.")
         else:
             labels_form(dataset)
+    if report.open:  # it reads what was measured of every volume
+        with report:
+            report_tab(dataset)
     if volume is not None:
         _look(dataset, volume)
 
@@ -259,7 +264,8 @@ def _confirm_delete(dataset: DatasetSummary) -> None:
     )
     if st.button("Delete it", type="primary", icon=":material/delete:"):
         workspace = services().workspace
-        workspace.discard(workspace.volume(volume) for volume in delete_dataset(services().store, dataset.id))
+        removed = [workspace.volume(volume) for volume in delete_dataset(services().store, dataset.id)]
+        workspace.discard([*removed, workspace.report(dataset.id)])
         st.query_params.clear()
         st.rerun()
 

@@ -7,9 +7,11 @@ import streamlit as st
 from pages.ui.examples import show_examples
 from pages.ui.forms import FormContext, section, sections
 from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
+from pages.ui.report_tab import show_findings
 from seglib.config import RunConfig, parse_run_config
 from seglib.jobs.submit import submit_training
 from seglib.preflight import Preflight, check_run
+from seglib.report import DatasetReport, class_name, findings_of, part_shares, split_of, stored_report
 from seglib.store.datasets import DatasetRow, DatasetSummary, get_dataset, list_datasets
 from seglib.training.advice import config_for
 
@@ -114,27 +116,54 @@ def _summary(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> No
         "Patch", sizes(preflight.patch), f"{' × '.join(f'{side / 1000:g}' for side in physical)} µm",
         delta_color="off", delta_arrow="off", help="z × y × x in voxels, and in micrometres by the voxel size.",
     )  # fmt: skip
-    columns = st.columns(3 if preflight.test else 2)
-    _part(columns[0], ":material/school: Learns from", preflight.training, preflight.training_voxels)
-    _part(columns[1], ":material/gavel: Is judged on", preflight.validation, preflight.validation_voxels)
-    if preflight.test:
-        _part(columns[2], ":material/lock: Is kept for the end", preflight.test, preflight.test_voxels)
-    st.caption(
-        f"Classes: {', '.join(plain(name) for name in preflight.classes) or 'none'}. "
-        "No voxel is in two parts. The best checkpoint is chosen on the part that judges."
-    )
+    report = stored_report(services().workspace, dataset)
+    _parts(dataset, config, preflight, report)
     for problem in preflight.problems:
         show = st.error if problem.kind == "error" else st.warning
         show(plain(problem.text), icon=":material/error:" if problem.kind == "error" else ":material/warning:")
 
 
-def _part(column: Any, title: str, parts: tuple[tuple[str, str], ...], voxels: int) -> None:
-    with column.container(border=True, height="stretch"):
-        st.markdown(f"**{title}** · {voxels / 1e6:.2f} million voxels")
-        shown = [f"{plain(name)}: {plain(where)}" for name, where in parts]
-        st.markdown("\n".join(f"- {line}" for line in shown[:12]) or "nothing")
-        if len(shown) > 12:
-            st.caption(f"and {len(shown) - 12} more")
+def _parts(dataset: DatasetRow, config: RunConfig, preflight: Preflight, report: DatasetReport | None) -> None:
+    """What learns, what judges and what is kept for the end, and what the report of the data set says about it."""
+    parts = [
+        (":material/school: Learns from", "training"),
+        (":material/gavel: Is judged on", "validation"),
+        (":material/lock: Is kept for the end", "test"),
+    ][: 3 if preflight.test else 2]
+    shares = _shares(dataset, config, report)
+    for column, (title, part) in zip(st.columns(len(parts)), parts, strict=True):
+        volumes, voxels = getattr(preflight, part), getattr(preflight, f"{part}_voxels")
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"**{title}** · {voxels / 1e6:.2f} million voxels")
+            shown = [f"{plain(name)}: {plain(where)}" for name, where in volumes]
+            st.markdown("\n".join(f"- {line}" for line in shown[:12]) or "nothing")
+            if len(shown) > 12:
+                st.caption(f"and {len(shown) - 12} more")
+            if part in shares:
+                st.caption(shares[part])
+    st.caption(
+        f"Classes: {', '.join(plain(name) for name in preflight.classes) or 'none'}. "
+        "No voxel is in two parts. The best checkpoint is chosen on the part that judges."
+    )
+    if report is not None:
+        show_findings([one for one in findings_of(report, dataset, config) if one.kind == "warning"], nothing="")
+        return
+    query = {"dataset": str(dataset.id)}
+    text = "The data were not checked yet: Datasets, Report"
+    st.page_link("datasets.py", label=text, icon=":material/troubleshoot:", query_params=query)
+
+
+def _shares(dataset: DatasetRow, config: RunConfig, report: DatasetReport | None) -> dict[str, str]:
+    """What each part holds of each class, where the data set was measured."""
+    split = split_of(dataset, config) if report else None
+    if report is None or split is None:
+        return {}
+
+    def listed(shares: dict[int, float]) -> str:
+        named = ((plain(class_name(dataset.labels, value)), share) for value, share in sorted(shares.items()))
+        return ", ".join(f"{name} {100 * share:.3g} %" for name, share in named)
+
+    return {part: listed(shares) for part, shares in part_shares(report, split).items()}
 
 
 def _start(config: RunConfig, preflight: Preflight) -> None:

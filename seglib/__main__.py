@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from seglib.check import add_check, check
 from seglib.config import PredictConfig, RunConfig, parse_run_config
 from seglib.config.labels import LabelScheme
 from seglib.errors import ConfigError, DataError, SeglibError
@@ -53,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("dataset", type=int, help="id of the data set")
     command.add_argument("--set", type=Path, metavar="FILE.json", help="what `label` prints, changed")
     command.set_defaults(command=_label)
+
+    command = commands.add_parser("check", help="report what is in a data set and what in it will hurt")
+    add_check(command)
+    command.set_defaults(command=_check)
 
     command = commands.add_parser("demo", help="make the synthetic demo data set")
     command.add_argument("--seed", type=int, default=0)
@@ -199,6 +204,11 @@ def _demo(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int
     from seglib.ingest import make_demo
 
     print(f"Data set {make_demo(workspace, store, seed=parsed.seed)}")
+    return 0
+
+
+def _check(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    print(check(parsed, workspace, store, _show_progress))
     return 0
 
 

@@ -6,6 +6,7 @@
     ├── CheckpointError   a checkpoint that is missing, damaged or of another network
     ├── StoreError        a row that is not there, or a status change that lost a race
     ├── TrainingError     a training that cannot go on, such as one whose loss is not a number
+    ├── WorkCancelled     work that the person stopped
     └── OutOfMemory       a job that needed more memory than there is
 
 The message says what was found, what was expected and what to do. Pages show it as it is;
@@ -35,6 +36,10 @@ class StoreError(SeglibError):
 
 class TrainingError(SeglibError):
     """A training that cannot go on."""
+
+
+class WorkCancelled(SeglibError):
+    """The person stopped what was under way; nothing of it is left."""
 
 
 class OutOfMemory(SeglibError):

@@ -60,6 +60,10 @@ class Workspace:
         """Path of a training run's preview crop."""
         return self.run(run_id) / "preview.zarr"
 
+    def report(self, dataset_id: int) -> Path:
+        """Path of what was measured of a data set; it can be made again."""
+        return self._numbered("reports", dataset_id).with_suffix(".json")
+
     def prediction(self, run_id: int) -> Path:
         """Folder of a prediction's files."""
         return self._numbered("predictions", run_id)

@@ -18,8 +18,8 @@ LEVELS = (
     ("data", "models", "losses", "metrics", "checkpoints", "store"),
     ("inference",),
     ("training",),
-    ("tasks", "ingest", "preflight", "previews"),
-    ("jobs", "serving", "synth", "__main__"),
+    ("tasks", "ingest", "preflight", "previews", "report"),
+    ("jobs", "serving", "synth", "check", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 # Within a level: the words of level 0 build on each other, checkpoints hold what networks and normalisation are,
@@ -31,6 +31,7 @@ SIDEWAYS = {
     ("checkpoints", "seglib.data.normalise"),
     ("__main__", "seglib.jobs"),
     ("__main__", "seglib.synth"),
+    ("__main__", "seglib.check"),
 }
 CODE_LINES, PARAMETERS, MODULE_LINES = 50, 7, 400
 

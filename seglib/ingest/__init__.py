@@ -12,12 +12,10 @@ from seglib.ingest.gathering import Door
 from seglib.ingest.importing import Desk, already_imported, import_dataset
 from seglib.ingest.looking import Preview
 from seglib.ingest.making import make_dataset, make_files
-from seglib.ingest.staging import ImportCancelled
 
 __all__ = [
     "Desk",
     "Door",
-    "ImportCancelled",
     "ImportRequest",
     "Item",
     "Preview",

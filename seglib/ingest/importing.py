@@ -46,7 +46,7 @@ class Desk:
     """A place to work on one import: find files, look at them, import them. A context manager; closing cleans up.
 
     Every step may be given `progress` (done, total, what is being done) and `cancelled`, and raises DataError with
-    every problem found, or ImportCancelled.
+    every problem found, or WorkCancelled.
     isolated: decode in processes of their own; only files that are trusted may be decoded in this one.
     """
 
@@ -127,7 +127,7 @@ def import_dataset(
     """Imports files as a data set and returns its id.
 
     progress: called with (planes done, planes to do, what is being done).
-    cancelled: asked all the time; true ends the import with ImportCancelled.
+    cancelled: asked all the time; true ends the import with WorkCancelled.
     note: called with what a person should know about the result, such as how the kind of labels was guessed.
     isolated: see Desk.
     Raises DataError, with every problem found, where the files cannot be used; nothing is left behind then.

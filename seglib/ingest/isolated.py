@@ -19,8 +19,7 @@ from typing import Any
 
 import psutil
 
-from seglib.errors import DataError
-from seglib.ingest.staging import ImportCancelled
+from seglib.errors import DataError, WorkCancelled
 
 MEMORY_ENVIRONMENT = "SEGLIB_IMPORT_MEMORY_GB"
 MEMORY_GB = 3.0
@@ -60,7 +59,7 @@ def run_isolated(
     progress: called with (done, total, what is being done), summed over the workers.
     cancelled: asked all the time; true ends the workers at once.
     module: what runs as the worker.
-    Raises DataError with what a worker says or died of, ImportCancelled where the person stopped it, OSError where
+    Raises DataError with what a worker says or died of, WorkCancelled where the person stopped it, OSError where
     the disk is full.
     """
     limit = limit or limits()
@@ -70,7 +69,7 @@ def run_isolated(
     try:
         while not all(worker.is_over for worker in workers):
             if cancelled():
-                raise ImportCancelled("The import was stopped; nothing was kept.")
+                raise WorkCancelled("The import was stopped; nothing was kept.")
             for worker in workers:
                 worker.check()
             done, total = (sum(worker.progress[part] for worker in workers) for part in (0, 1))

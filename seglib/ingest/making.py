@@ -27,9 +27,9 @@ from seglib.data.volumes import (
     fitting_uint,
     set_contrast,
 )
-from seglib.errors import DataError
+from seglib.errors import DataError, WorkCancelled
 from seglib.ingest.importing import Cancelled, Progress, commit
-from seglib.ingest.staging import ImportCancelled, StagedVolume
+from seglib.ingest.staging import StagedVolume
 from seglib.store import Store
 from seglib.store.datasets import NewVolume
 from seglib.workspace import Workspace
@@ -73,7 +73,7 @@ def make_dataset(
     """Makes the samples as a data set of instances and returns its id.
 
     Volumes are called `training 0001` and `validation 0001`, so that a split by name can keep them as they are meant.
-    Raises DataError where they cannot be made, ImportCancelled where that is asked for; nothing is left then.
+    Raises DataError where they cannot be made, WorkCancelled where that is asked for; nothing is left then.
     """
     name = clean_name(name)
     _check(config, workspace.root)
@@ -194,7 +194,7 @@ def _made(
     with Prefetcher(make, first=0, last=len(places), threads=threads, ahead=2 * threads) as made:
         for place, _ in places:
             if cancelled():
-                raise ImportCancelled
+                raise WorkCancelled
             results.append(made.take())
             progress(len(results), len(places), f"Making {place.part} samples")
     return results

@@ -34,7 +34,7 @@ from seglib.data.volumes import (
     layers_description,
     scales_of,
 )
-from seglib.errors import DataError
+from seglib.errors import DataError, WorkCancelled
 from seglib.store.datasets import NewVolume
 
 MOST_COUNTED = 256
@@ -57,10 +57,6 @@ class Writer(Protocol):
     def write(self, planes: NDArray[Any], /) -> None:
         """Appends planes (C, dz, Y, X), or (dz, Y, X) of labels."""
         ...
-
-
-class ImportCancelled(DataError):
-    """The person stopped the import; nothing of it is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +98,9 @@ class Watch:
     done: int = 0
 
     def step(self, planes: int, text: str) -> None:
-        """Says that so many more planes are about to be done. Raises ImportCancelled."""
+        """Says that so many more planes are about to be done. Raises WorkCancelled."""
         if self.cancelled():
-            raise ImportCancelled("The import was stopped; nothing was kept.")
+            raise WorkCancelled("The import was stopped; nothing was kept.")
         self.progress(self.done, self.total, text)
         self.done += planes
 
@@ -118,7 +114,7 @@ def stage_volumes(volumes: Sequence[tuple[int, PlannedVolume]], folder: Path, wa
     for index, volume in volumes:
         try:
             staged.append(_stage(index, volume, folder / f"{index}.zarr", watch))
-        except ImportCancelled:
+        except WorkCancelled:
             raise
         except DataError as error:
             problems += str(error).splitlines()
@@ -256,7 +252,7 @@ def _copy_labels(target: _Target, labels: Stack, dtype: np.dtype[Any], watch: Wa
         for file in labels.files:
             try:
                 _copy_label_file(file, start, writer, dtype, scan, watch)
-            except ImportCancelled:
+            except WorkCancelled:
                 raise
             except DataError as error:
                 problems.append(str(error))

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from seglib.errors import SeglibError
-from seglib.ingest import ImportCancelled
+from seglib.errors import SeglibError, WorkCancelled
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -67,7 +66,7 @@ class BackgroundWork(Generic[Result]):
     def _run(self) -> None:
         try:
             self.state = WorkState(result=self._work(self._progress, self._cancelled.is_set))
-        except ImportCancelled:
+        except WorkCancelled:
             self.state = WorkState(error="Cancelled; nothing was kept.")
         except SeglibError as error:
             self.state = WorkState(error=str(error))

@@ -47,7 +47,7 @@ def first_config(
     split = split_data(members, AutoSplitConfig(), seed=0)
     room = [min(region.shape[axis] for region in split.training) for axis in range(3)]
     flat = room[0] < 4
-    wanted = WANTED_2D if flat else suggested_patch(voxel_size_nm)
+    wanted = WANTED_2D if flat else suggested_patch(voxel_size_nm, depth=room[0])
     patch = [min(side, have) for side, have in zip(wanted, room, strict=True)]
     limiting = min(patch[1:] if flat else patch)
     # The deepest level keeps at least two voxels, as instance normalisation needs.
@@ -58,15 +58,20 @@ def first_config(
     return RunConfig(data=data, model=model, patches=PatchConfig(shape=(fitted[0], fitted[1], fitted[2])))
 
 
-def suggested_patch(voxel_size_nm: VoxelSize) -> Shape:
-    """A patch (z, y, x) of about 262,000 voxels that is as deep as wide in nanometres, in multiples of 16.
+def suggested_patch(voxel_size_nm: VoxelSize, *, depth: int) -> Shape:
+    """A patch (z, y, x) of about 262,000 voxels that is as deep as wide in nanometres, in multiples of 8 and 16.
 
+    depth: planes there are; a patch that cannot be that deep is wider instead.
     Voxels that are more than 16 times as deep as wide are treated as if they were 16 times.
     """
     ratio = min(16.0, max(1 / 16, voxel_size_nm[0] / (sum(voxel_size_nm[1:]) / 2)))
     side = (PATCH_VOXELS * ratio) ** (1 / 3)
+    planes = max(8, round(side / ratio / 8) * 8)
+    if planes > depth:
+        planes = depth
+        side = (PATCH_VOXELS / planes) ** 0.5
     across = max(16, round(side / 16) * 16)
-    return max(8, round(side / ratio / 8) * 8), across, across
+    return planes, across, across
 
 
 def with_labels(config: RunConfig, labels: LabelScheme) -> RunConfig:

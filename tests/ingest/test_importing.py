@@ -12,11 +12,10 @@ import zarr
 
 from seglib.data.readers import SourceFile
 from seglib.data.volumes import open_volume
-from seglib.errors import DataError
+from seglib.errors import DataError, WorkCancelled
 from seglib.ingest import (
     Desk,
     Door,
-    ImportCancelled,
     ImportRequest,
     Item,
     already_imported,
@@ -220,7 +219,7 @@ def test_an_image_cut_off_where_only_reading_shows_it_leaves_nothing_behind(work
 def test_stopping_at_any_moment_leaves_nothing_behind(workspace, store, make, moment):
     marks = [np.eye(20, 24, dtype=np.uint8)] * 6
     asked, answers = request(make("i", *images()), make("l", *marks)), iter([False] * moment + [True])
-    with pytest.raises(ImportCancelled):
+    with pytest.raises(WorkCancelled):
         imported(workspace, store, asked, cancelled=lambda: next(answers))
     assert files_in(workspace) == []
     assert list_datasets(store) == []

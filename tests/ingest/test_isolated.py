@@ -13,9 +13,8 @@ import pytest
 from seglib.data.pairing import Item
 from seglib.data.planning import ImportRequest
 from seglib.data.readers import SourceFile
-from seglib.errors import DataError
+from seglib.errors import DataError, WorkCancelled
 from seglib.ingest.isolated import Limits, run_isolated
-from seglib.ingest.staging import ImportCancelled
 from seglib.ingest.worker import STAGE, StageJob
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +69,7 @@ def test_cancelling_ends_the_process_at_once(tmp_path):
         if (done, total, text) == (1, 9, "Importing leaf.tif"):
             heard.set()
 
-    with pytest.raises(ImportCancelled):
+    with pytest.raises(WorkCancelled):
         run(tmp_path, "hang", progress=progress, cancelled=heard.is_set)
     assert psutil.Process().children() == before
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from seglib.data.pairing import Item
 from seglib.data.readers import SourceFile
-from seglib.ingest import ImportCancelled, ImportRequest
+from seglib.errors import WorkCancelled
+from seglib.ingest import ImportRequest
 from seglib.ingest.looking import LOOKED_AT, PICTURE_SIDE, look
 from seglib.ingest.staging import Watch
 
@@ -84,5 +85,5 @@ def test_the_sections_of_a_long_stack_are_understood_together(tmp_path):
 
 
 def test_looking_can_be_cancelled(tmp_path):
-    with pytest.raises(ImportCancelled):
+    with pytest.raises(WorkCancelled):
         look(request(), Watch(0, cancelled=lambda: True))

@@ -8,8 +8,8 @@ import seglib.ingest.making
 from seglib.config.synthetic import OpticLobeConfig, RingImagesConfig, SyntheticConfig
 from seglib.data.samples import make_sample, shape_of
 from seglib.data.volumes import open_volume
-from seglib.errors import DataError
-from seglib.ingest import ImportCancelled, make_dataset, make_files
+from seglib.errors import DataError, WorkCancelled
+from seglib.ingest import make_dataset, make_files
 from seglib.store.datasets import get_dataset, list_datasets
 
 SMALL = SyntheticConfig(sample=OpticLobeConfig(shape=(32, 32, 40)), training=3, validation=2, seed=0)
@@ -63,12 +63,12 @@ def test_zarr_files_are_volumes(tmp_path):
 def test_what_is_cancelled_leaves_nothing(workspace, store, tmp_path, after):
     done = []
     more = {"progress": lambda *news: done.append(news), "cancelled": lambda: len(done) >= after}
-    with pytest.raises(ImportCancelled):
+    with pytest.raises(WorkCancelled):
         make_dataset(workspace, store, SMALL, name="Made", **more)
     assert list_datasets(store) == []
     assert list((workspace.root / "scratch").iterdir()) == []
     done.clear()
-    with pytest.raises(ImportCancelled):
+    with pytest.raises(WorkCancelled):
         make_files(tmp_path / "out", SMALL, **more)
     assert [path for path in tmp_path.iterdir() if "out" in path.name] == []
 

@@ -4,8 +4,7 @@ import threading
 
 import pytest
 
-from seglib.errors import DataError
-from seglib.ingest import ImportCancelled
+from seglib.errors import DataError, WorkCancelled
 from seglib.jobs.importing import BackgroundWork
 
 WAIT_S = 30.0
@@ -44,7 +43,7 @@ def test_cancelling_reaches_the_work():
         reached.set()
         while not cancelled():
             pass
-        raise ImportCancelled("stopped")
+        raise WorkCancelled("stopped")
 
     background = BackgroundWork(work)
     assert reached.wait(WAIT_S)
