@@ -18,6 +18,7 @@ BINS = 64
 PIECES = 32
 SLAB_VOXELS = 8_000_000
 MOST_PLANES = 512
+COUNTABLE = 1 << 20
 # A value at an end of the range is clipped where it is met so many times as often as those next to it.
 SPIKE = 4.0
 
@@ -121,14 +122,14 @@ def _slabs(depth: int, plane_voxels: int) -> Iterator[slice]:
 
 
 class _Exact:
-    """Counts every value of an integer image of up to 16 bits."""
+    """Counts every value of an integer image, from `first` on."""
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._first = int(np.iinfo(dtype).min)
-        self._counts = np.zeros(2 ** (8 * dtype.itemsize), np.int64)
+    def __init__(self, first: int, values: int) -> None:
+        self._first = first
+        self._counts = np.zeros(values, np.int64)
 
     def add(self, values: NDArray[Any]) -> None:
-        found = np.bincount(values.ravel().astype(np.int32) - self._first, minlength=len(self._counts))
+        found = np.bincount(values.ravel().astype(np.int64) - self._first, minlength=len(self._counts))
         self._counts += found
 
     def facts(self) -> GreyFacts:
@@ -194,13 +195,21 @@ class _Binned:
 
 def _grey(image: Array, channel: int, planes_done: Callable[[int], None]) -> GreyFacts:
     depth, height, width = image.shape[1:]
-    dtype = np.dtype(image.dtype)
-    small = dtype.kind in "ui" and dtype.itemsize <= 2
-    counter = _Exact(dtype) if small else _Binned(*_range(image, channel))
+    counter = _counter(image, channel)
     for part in _slabs(depth, height * width):
         counter.add(np.asarray(image[channel : channel + 1, part]))
         planes_done(part.stop - part.start)
     return counter.facts()
+
+
+def _counter(image: Array, channel: int) -> _Exact | _Binned:
+    dtype = np.dtype(image.dtype)
+    if dtype.kind in "ui" and dtype.itemsize <= 2:
+        return _Exact(int(np.iinfo(dtype).min), 2 ** (8 * dtype.itemsize))
+    low, high = _range(image, channel)
+    if dtype.kind in "ui" and high - low < COUNTABLE:
+        return _Exact(int(low), int(high - low) + 1)
+    return _Binned(low, high)
 
 
 def _range(image: Array, channel: int) -> tuple[float, float]:
