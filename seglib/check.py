@@ -8,9 +8,12 @@ import numpy as np
 
 from seglib.config.labels import IGNORE, LabelScheme
 from seglib.data.report.measure import VolumeFacts
-from seglib.report import DatasetReport, Progress, class_name, findings_of, make_report, stored_report
+from seglib.data.splits import describe
+from seglib.errors import ConfigError
+from seglib.report import DatasetReport, Progress, class_name, findings_of, make_report, split_of, stored_report
 from seglib.store import Store
 from seglib.store.datasets import DatasetRow, get_dataset
+from seglib.training.advice import config_for
 from seglib.workspace import Workspace
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -41,6 +44,7 @@ def _lines(report: DatasetReport, dataset: DatasetRow) -> list[str]:
         lines += _volume_lines(facts, dataset.labels)
     if len(report.volumes) > LISTED:
         lines.append(f"… and {len(report.volumes) - LISTED:,} more")
+    lines.append(_parts(dataset))
     found = findings_of(report, dataset)
     for finding in found:
         names = ", ".join(finding.volumes[:5]) + (" …" if len(finding.volumes) > 5 else "")
@@ -48,6 +52,25 @@ def _lines(report: DatasetReport, dataset: DatasetRow) -> list[str]:
     if not found:
         lines.append("Nothing stands out.")
     return lines
+
+
+def _parts(dataset: DatasetRow) -> str:
+    """Which volumes would train and judge, by the settings that are suggested."""
+    try:
+        split = split_of(dataset, config_for(dataset))
+    except ConfigError:
+        return "Without labels there is nothing to train on."
+    if split is None:
+        return "The data cannot be divided into training and validation."
+    parts = []
+    for word, regions in (("would train", split.training), ("would judge", split.validation)):
+        named = [
+            f"{dataset.volumes[region.volume].name} ({describe(region, dataset.volumes[region.volume].shape_zyx)})"
+            for region in regions
+        ]
+        more = f" and {len(named) - 5:,} more" if len(named) > 5 else ""
+        parts.append(f"{word}: {', '.join(named[:5])}{more}")
+    return f"By the suggested split, {'; '.join(parts)}"
 
 
 def _volume_lines(facts: VolumeFacts, labels: LabelScheme) -> list[str]:

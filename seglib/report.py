@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from seglib.config import RunConfig
 from seglib.config.labels import IGNORE, LabelScheme
 from seglib.data.prefetch import Prefetcher
-from seglib.data.report.findings import Finding, class_shares, find_problems
+from seglib.data.report.finding import Finding
+from seglib.data.report.findings import class_shares, find_problems
 from seglib.data.report.measure import VolumeFacts, measure_volume, task_of
 from seglib.data.splits import Member, Split, split_data
 from seglib.data.volumes import open_volume

@@ -12,6 +12,13 @@ from seglib.errors import ConfigError, DataError
 from seglib.store import Store
 from seglib.workspace import Workspace
 
+OPTIONS = {
+    "shape": "--size",
+    "training": "--training",
+    "validation": "--validation",
+    "seed": "--seed",
+    "validation_seed": "--validation-seed",
+}
 Progress = Callable[[int, int, str], None]
 
 
@@ -61,5 +68,5 @@ def _config(parsed: argparse.Namespace) -> SyntheticConfig:
         return SyntheticConfig.model_validate({"sample": sample, **counts})
     except ValidationError as error:
         wrong = error.errors()[0]
-        place = ".".join(str(part) for part in wrong["loc"])
-        raise ConfigError(f"{place or 'synth'}: {wrong['msg'].removeprefix('Value error, ')}.") from error
+        place = next((OPTIONS[str(part)] for part in wrong["loc"] if str(part) in OPTIONS), "synth")
+        raise ConfigError(f"{place}: {wrong['msg'].removeprefix('Value error, ')}.") from error

@@ -105,7 +105,7 @@ def test_synthetic_samples_become_files_or_a_data_set(run, tmp_path):
     ("arguments", "text"),
     [
         ((), "a folder for files, or --dataset"),
-        (("--dataset", "x", "--size", 8, 8, 8), "sample.optic_lobe.shape.0"),
+        (("--dataset", "x", "--size", 8, 8, 8), "--size: Input should be greater"),
         (("--dataset", "x", "--seed", 9999), "same seed"),
         (("--dataset", "x", "--kind", "rings", "--size", 64, 64, 64), "--size is for the optic lobe"),
     ],

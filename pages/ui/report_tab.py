@@ -9,7 +9,7 @@ import streamlit as st
 from pages.ui.background import Background, show_work, start_work
 from pages.ui.frame import plain, services, sizes
 from seglib.config.labels import IGNORE, LabelScheme
-from seglib.data.report.findings import Finding
+from seglib.data.report.finding import Finding
 from seglib.data.report.measure import LabelFacts, VolumeFacts
 from seglib.data.report.objects import ObjectFacts
 from seglib.jobs.importing import Cancelled, Progress
@@ -40,6 +40,7 @@ def report_tab(dataset: DatasetSummary) -> None:
     show_work(state, key=key, unit="plane")
     if report is None:
         return
+    st.caption("Parts and patches are those of the suggested settings. The Train page tells of the settings there.")
     show_findings(findings_of(report, row))
     height = min(38 + 35 * len(report.volumes), 290)
     st.dataframe(_table(report.volumes), hide_index=True, height=height)

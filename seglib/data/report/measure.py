@@ -227,7 +227,7 @@ def _labels(
     labels: Array, scheme: LabelScheme, voxel_size_nm: VoxelSize, planes_done: Callable[[int], None]
 ) -> LabelFacts:
     shape = (int(labels.shape[0]), int(labels.shape[1]), int(labels.shape[2]))
-    tally = ObjectTally(voxel_size_nm) if scheme.kind == "instances" else None
+    tally = ObjectTally(shape, voxel_size_nm) if scheme.kind == "instances" else None
     task = task_of(scheme)
     counts: dict[int, int] = {}
     shares: list[float] = []

@@ -19,7 +19,7 @@ class ObjectFacts:
 
     counts: objects in 24 bins of equal ratio between smallest_nm and largest_nm.
     extents: (z, y, x) in voxels that hold 90 % of the objects. thickness: median of their smallest side, in voxels.
-    specks: how many have fewer than 4 voxels.
+    specks: how many have fewer than 4 voxels. Objects that are cut by an end of the volume count for neither.
     """
 
     count: int
@@ -35,14 +35,13 @@ class ObjectFacts:
 class ObjectTally:
     """Voxels and box of every id of a volume, slab after slab."""
 
-    def __init__(self, voxel_size_nm: VoxelSize) -> None:
+    def __init__(self, shape_zyx: tuple[int, int, int], voxel_size_nm: VoxelSize) -> None:
+        self._shape = shape_zyx
         self._voxel_size_nm = voxel_size_nm
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
-        self._depth = 0
 
     def add(self, ids_zyx: NDArray[Any], first_plane: int) -> None:
         """Counts one slab; 0 is no object."""
-        self._depth = max(self._depth, first_plane + ids_zyx.shape[0])
         values, compact, counts = _compact(ids_zyx)
         if not values.size:
             return
@@ -68,7 +67,9 @@ class ObjectTally:
         edges = np.geomspace(smallest, max(largest, smallest * 1.001), SIZE_BINS + 1)
         sides = high - low
         z, y, x = (int(side) for side in np.ceil(np.percentile(sides, 90, axis=0)))
-        flat = self._depth == 1
+        flat = self._shape[0] == 1
+        whole = ((low > 0) & (high < self._shape))[:, 1 if flat else 0 :].all(1)
+        thickness = sides[:, 1 if flat else 0 :].min(1)
         five, half, most = (float(value) for value in np.percentile(diameters, [5, 50, 95]))
         return ObjectFacts(
             count=len(ids),
@@ -77,13 +78,13 @@ class ObjectTally:
             largest_nm=largest,
             counts=tuple(np.histogram(diameters.clip(edges[0], edges[-1]), edges)[0].tolist()),
             extents=(z, y, x),
-            thickness=float(np.median(sides[:, 1 if flat else 0 :].min(1))),
-            specks=int((voxels < 4).sum()),
+            thickness=float(np.median(thickness[whole] if whole.any() else thickness)),
+            specks=int((voxels[whole] < 4).sum()),
         )
 
     def _diameters_nm(self, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
         z, y, x = self._voxel_size_nm
-        if self._depth == 1:
+        if self._shape[0] == 1:
             return np.sqrt(voxels * (y * x * 4 / np.pi))
         return np.cbrt(voxels * (z * y * x * 6 / np.pi))
 

@@ -123,23 +123,24 @@ def _dtype_sign(planes: list[NDArray[Any]]) -> str:
     """Words for values that do not look like their type."""
     values = np.concatenate([plane[::2, ::2].ravel() for plane in planes])
     dtype = values.dtype
-    if dtype.kind == "f":
-        finite = values[np.isfinite(values)]
-        if finite.size and len(np.unique(finite[:200_000])) <= 3:
-            return "has hardly more than two different values, as a mask has: it may be labels, not an image"
-        return ""
-    distinct = np.unique(values)
-    if len(distinct) <= 3:
+    finite = values[np.isfinite(values)] if dtype.kind == "f" else values
+    distinct = np.unique(finite)
+    if 0 < len(distinct) <= 3:
         return "has hardly more than two different values, as a mask has: it may be labels, not an image"
-    if dtype.itemsize == 1:
-        return ""
+    if dtype.kind == "f":
+        whole = len(distinct) <= 65_536 and bool((distinct == np.rint(distinct)).all())
+        return "has whole numbers only, kept in a type for fractions, which does no harm" if whole else ""
     if dtype.itemsize == 2 and _rough(values.byteswap()) < 0.25 * _rough(values):
         return "looks as if its bytes were swapped: it was probably written with the other byte order"
+    if dtype.itemsize <= 2 and len(distinct) > 32 and any(_wraps(plane) for plane in planes):
+        return "jumps between its lowest and highest values, as numbers do that grew too large for their type"
+    if dtype.itemsize == 1:
+        return ""
     step = int(np.gcd.reduce(distinct.astype(np.int64)))
     if step >= 16 and len(distinct) > 8:
         return f"has only multiples of {step}: it was probably scaled up from fewer bits, which does no harm"
-    if dtype == np.uint16 and _wraps(distinct, values):
-        return "has values near 0 and near 65,535 with nothing between: it was probably signed, and -1 became 65,535"
+    if dtype.itemsize == 2 and int(distinct[0]) >= 0 and int(distinct[-1]) < 256:
+        return "has values up to 255 only, kept in 16 bits, which does no harm"
     return ""
 
 
@@ -149,9 +150,13 @@ def _rough(values: NDArray[Any]) -> float:
     return float(np.abs(np.diff(numbers)).mean() / (numbers.std() or 1.0))
 
 
-def _wraps(distinct: NDArray[Any], values: NDArray[Any]) -> bool:
-    low, high = values < 16_384, values > 49_152
-    return bool(low.mean() > 0.02 and high.mean() > 0.02 and low.mean() + high.mean() > 0.999 and len(distinct) > 8)
+def _wraps(plane: NDArray[Any]) -> bool:
+    """Whether a plane is much smoother once its values start half the range later."""
+    wide = 2 ** (8 * plane.dtype.itemsize)
+    values = plane.astype(np.int64) - int(np.iinfo(plane.dtype).min)
+    jumps = np.abs(np.diff(values, axis=1))
+    turned = np.abs(np.diff((values + wide // 2) % wide, axis=1))
+    return bool((jumps > wide // 2).mean() > 0.002 and turned.mean() < 0.6 * jumps.mean())
 
 
 def _shift(image: Array, labels: Array, chosen: list[int], box: tuple[slice, slice]) -> tuple[int, int, int] | None:
@@ -220,7 +225,11 @@ def _correlations(edges: NDArray[np.float32], outline: NDArray[np.bool_]) -> NDA
 
 def _thumbnail(planes: list[NDArray[Any]]) -> tuple[int, ...]:
     """Up to three planes as 16 × 16 means without slow shading, standardised, in steps of 1/32 deviation."""
-    chosen = [planes[0]] if len(planes) == 1 else [planes[len(planes) // 4], planes[len(planes) // 2], planes[-1]]
+    count = len(planes)
+    # As far from both ends, so that a volume upside down has the same planes in another order.
+    chosen = [planes[place] for place in sorted({count // 4, (count - 1) // 2, count - 1 - count // 4})]
+    if len(chosen) == 3:
+        chosen[1] = (planes[(count - 1) // 2].astype(np.float64) + planes[count // 2]) / 2
     parts = []
     for plane in chosen:
         if min(plane.shape) < THUMBNAIL:

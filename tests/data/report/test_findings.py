@@ -28,6 +28,7 @@ def facts(seed=0, name="", scheme=INSTANCES, **changes):
 
 
 CLEAN = [facts(seed, voxel_size_nm=(10.0, 10.0, 10.0)) for seed in range(3)]
+TEN_NM = {"voxel_size_nm": (10.0, 10.0, 10.0)}
 
 
 def found(volumes, names=NAMES, **more):
@@ -73,6 +74,36 @@ def test_saturated_images(end, word):
     finding = the_warning([CLEAN[0], replace(CLEAN[1], grey=(grey,))])
     assert f"Up to 3.4 % of the voxels are stuck at the {word} value" in finding.text
     assert finding.volumes == ("leaf1",)
+
+
+def test_a_border_is_not_taken_for_saturation():
+    grey = replace(CLEAN[0].grey[0], black=0.24)
+    signs = replace(CLEAN[0].signs, bars=(Bar("top", 16, constant=True),))  # a quarter of 64 rows
+    assert "empty border" in the_warning([replace(CLEAN[0], grey=(grey,), signs=signs)]).text
+
+
+def test_grey_values_of_another_scale_or_type():
+    image, labels = cells(1, shape=(8, 64, 72))
+    wide = facts(1, "wide", image=image.astype(np.uint16) * 40, labels=labels, **TEN_NM)
+    assert "differ in type (uint16, uint8)" in the_warning([CLEAN[0], wide]).text
+    other = facts(0, "other", image=cells(0, shape=(8, 64, 72))[0].astype(np.uint16), **TEN_NM)
+    texts = [one.text for one in found([other, wide]) if one.kind == "warning"]
+    assert any("Grey values differ much" in text and " in other, between " in text for text in texts)
+
+
+def test_an_unknown_voxel_size_is_told():
+    (finding,) = found([replace(CLEAN[0], voxel_size_nm=(1.0, 1.0, 1.0))])
+    assert (finding.kind, "1 × 1 × 1 nm" in finding.text) == ("note", True)
+
+
+def test_little_foreground_is_told():
+    labels = cells(0, shape=(8, 64, 72))[1]
+    sizes = np.bincount(labels.ravel())
+    chosen = np.argmin(np.where((sizes > 150) & (sizes < 700), sizes, 10**9))
+    labels = np.where(labels == chosen, labels, 0)
+    (finding,) = found([facts(0, labels=labels, **TEN_NM)])
+    assert finding.kind == "note"
+    assert "of the voxels are foreground" in finding.text
 
 
 def test_empty_images_and_broken_values():
@@ -127,9 +158,9 @@ def test_objects_that_are_too_thin_or_specks():
     thin = np.zeros_like(labels)
     for number in range(1, 30):
         thin[:, 2 * number, 5:60] = number
-    assert "only 1 voxels thick" in the_warning([measure_volume(Volume("thin", image, thin), INSTANCES)]).text
+    assert "only 1 voxel thick" in the_warning([measure_volume(Volume("thin", image, thin), INSTANCES)]).text
     specks = labels.copy()
-    specks[0, ::9, ::9] += np.arange(100, 164, dtype=np.uint16).reshape(8, 8)
+    specks[3, 4::8, 4::8] = np.arange(100, 172, dtype=np.uint16).reshape(8, 9)
     assert any("fewer than four voxels" in one.text
                for one in found([measure_volume(Volume("dust", image, specks), INSTANCES)]))  # fmt: skip
 
@@ -175,7 +206,10 @@ def whole(index):
 def test_twins_on_both_sides_of_a_split():
     image = cells(0, shape=(8, 64, 72))[0]
     noise = np.random.default_rng(0).normal(0, 3, image.shape)
-    twin = facts(0, "twin", image=(image * 0.8 + noise).clip(0, 255).astype(np.uint8), voxel_size_nm=(10.0, 10.0, 10.0))
+    turned = facts(0, "turned", image=image[:, ::-1, ::-1, ::-1], **TEN_NM)
+    pairs = found([CLEAN[0], CLEAN[1], turned], split=Split((whole(0),), (whole(1), whole(2))))
+    assert "leaf0 (training) and turned (validation) look the same" in pairs[0].text
+    twin = facts(0, "twin", image=(image * 0.8 + noise).clip(0, 255).astype(np.uint8), **TEN_NM)
     volumes = [*CLEAN, twin]
     apart = Split((whole(0), whole(1)), (whole(2), whole(3)))
     finding = the_warning(volumes, split=apart)
