@@ -7,6 +7,7 @@ from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
 from pages.ui.labels_form import labels_form
 from pages.ui.report_tab import report_tab
 from pages.ui.viewer import Panel, show_viewer, volume_layers
+from seglib.data.volumes import voxel_text
 from seglib.jobs.submit import submit_training
 from seglib.serving.classes import colours_of
 from seglib.store.datasets import (
@@ -223,7 +224,7 @@ def _table(dataset: DatasetSummary, volumes: list[VolumeRow]) -> pd.DataFrame:
             "Size z × y × x (voxels)": sizes(volume.shape_zyx),
             "Channels": volume.shape_czyx[0],
             "Type": volume.dtype,
-            "Voxel z, y, x (nm)": ", ".join(f"{side:g}" for side in volume.voxel_size_nm),
+            "Voxel z, y, x (nm)": voxel_text(volume.voxel_size_nm),
             f"Labels ({KINDS[dataset.label_kind]})": labelled(volume),
         }
         for volume in volumes

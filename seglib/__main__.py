@@ -8,25 +8,24 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from pydantic import ValidationError
 
-from seglib.check import add_check, check
+from seglib.cli.check import add_check, check
+from seglib.cli.importing import add_import, run_import
+from seglib.cli.synth import add_synth, synth
 from seglib.config import PredictConfig, RunConfig, parse_run_config
 from seglib.config.labels import LabelScheme
 from seglib.errors import ConfigError, DataError, SeglibError
 from seglib.events import EpochDone, Event, Measured, Note, Progress, Saved, ValidationDone
 from seglib.store import Store, open_store
-from seglib.synth import add_synth, synth
 from seglib.workspace import Workspace, open_workspace
-
-if TYPE_CHECKING:
-    from seglib.ingest import ImportRequest, Preview, Proposal
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
 LISTED = 100
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,12 +54,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    _add_import(commands.add_parser("import", help="import images, with or without labels, as a data set"))
+    _add_data_commands(commands)
+    _add_run_commands(commands)
+    return parser
+
+
+def _add_data_commands(commands: Commands) -> None:
+    command = commands.add_parser("import", help="import images, with or without labels, as a data set")
+    add_import(command)
+    command.set_defaults(command=_import)
 
     command = commands.add_parser("label", help="show or change how the label values of a data set are read")
     command.add_argument("dataset", type=int, help="id of the data set")
-    command.add_argument("--set", type=Path, metavar="FILE.json", help="what `label` prints, changed")
+    command.add_argument(
+        "--set", type=Path, metavar="FILE.json", help="what `label` prints, changed; borders between instances are "
+        '"borders": {"kind": "touching", "width": 1}, with the kinds all, touching and planes'
+    )  # fmt: skip
     command.set_defaults(command=_label)
+
+    command = commands.add_parser("delete", help="delete a data set; the files it was imported from stay")
+    command.add_argument("dataset", type=int, help="id of the data set")
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.set_defaults(command=_delete)
 
     command = commands.add_parser("check", help="report what is in a data set and what in it will hurt")
     add_check(command)
@@ -74,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     add_synth(command)
     command.set_defaults(command=_synth)
 
+
+def _add_run_commands(commands: Commands) -> None:
     command = commands.add_parser("list", help="list data sets, volumes and runs with their ids")
     command.set_defaults(command=_list)
 
@@ -97,101 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--overlap", type=float, default=0.25)
     command.add_argument("--threshold", type=float, default=0.5)
     command.set_defaults(command=_predict)
-    return parser
-
-
-def _add_import(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "images",
-        help="a file, a zip, a .txt list of 2D images, a .json tile list, or a folder (of images, or with images/ and "
-        "labels/, X_raw_data/ and X_masks/, or imagesTr/ and labelsTr/ in it)",
-    )
-    command.add_argument("--labels", help="a file or folder of labels, where the first one does not hold them")
-    command.add_argument("--name", help="of the data set (default: the folder's or file's)")
-    command.add_argument(
-        "--voxel-size", nargs=3, type=float, metavar=("Z", "Y", "X"), help="in nm (default: what the files say)"
-    )
-    command.add_argument("--labels-are", choices=("auto", "classes", "instances"), default="auto")
-    command.add_argument("--files-are", choices=("auto", "sections", "volumes"), default="auto")
-    command.add_argument("--axes", default="", help="a letter for each stored dimension, such as ZCYX (default: guess)")
-    command.add_argument("--label-axes", default="", help="the same for the labels")
-    command.add_argument("--array", default="", help="which array inside HDF5, Zarr or npz files")
-    command.add_argument("--label-array", default="", help="the same for the labels, which may lie in the image files")
-    command.add_argument("--class", action="append", default=[], metavar="VALUE=NAME", dest="classes", type=_named)
-    command.add_argument("--ignore", action="append", default=[], type=int, metavar="VALUE", help="not annotated")
-    command.add_argument("--unpaired", action="store_true", help="import images without labels, leave out labels alone")
-    command.add_argument("--dry-run", action="store_true", help="only say what would become of the files")
-    command.set_defaults(command=_import)
 
 
 def _import(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
-    from seglib.ingest import Desk, Door, import_dataset
-
-    door = Door(path=parsed.images, labels_path=parsed.labels or "", confined=False)
-    with Desk(workspace) as desk:
-        proposal = desk.find(door, progress=_show_progress)
-        request = _request(parsed, proposal)
-        for text in proposal.notes:
-            print(text)
-        if parsed.dry_run:
-            return _show_plan(desk.look(request, progress=_show_progress))
-        dataset = import_dataset(workspace, store, request, progress=_show_progress, note=print)
-    print(f"\rData set {dataset}: {request.name}")
-    return 0
-
-
-def _request(parsed: argparse.Namespace, proposal: "Proposal") -> "ImportRequest":
-    """What the options make of a proposal. Raises DataError where labels have no image, or some images no labels."""
-    from seglib.data.planning import Layout
-    from seglib.ingest import ImportRequest
-
-    labelled = [bool(item.labels) for item in proposal.items]
-    if not parsed.unpaired and (proposal.unused or (any(labelled) and not all(labelled))):
-        raise DataError(
-            f"{labelled.count(False)} of {len(labelled)} images have no labels, and {len(proposal.unused)} label files "
-            "have no image. Rename or complete the files, or say --unpaired to import them so.\n"
-            + "\n".join(proposal.notes)
-        )
-    layout: Layout = "volumes" if proposal.separate and parsed.files_are == "auto" else parsed.files_are
-    return ImportRequest(
-        name=parsed.name or proposal.name or "My data",
-        items=proposal.items,
-        layout=layout,
-        voxel_size_nm=tuple(parsed.voxel_size) if parsed.voxel_size else None,
-        axes=parsed.axes,
-        label_axes=parsed.label_axes,
-        member=parsed.array,
-        label_member=parsed.label_array,
-        label_kind=parsed.labels_are,
-        class_names={**proposal.class_names, **dict(parsed.classes)},
-        ignore=(*proposal.ignore, *parsed.ignore),
-        channel_names=proposal.channel_names,
-    )
-
-
-def _named(text: str) -> tuple[int, str]:
-    value, _, name = text.partition("=")
-    if not value.isdecimal() or not name.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} is not VALUE=NAME, such as 1=nucleus")
-    return int(value), name.strip()
-
-
-def _show_plan(preview: "Preview") -> int:
-    for stored, what in ((preview.image, "images"), (preview.labels, "labels")):
-        if stored is not None:
-            shape = " × ".join(map(str, stored.shape))
-            print(f"{what}: {shape} {stored.dtype}, axes {stored.axes}{'' if stored.known else ' (guessed)'}")
-            print("".join(f"  array {m.name}  {m.shape}  {m.dtype}\n" for m in stored.members), end="")
-    for volume in preview.volumes:
-        shape = " × ".join(map(str, volume.shape_czyx))
-        voxel = ", ".join(f"{size:g}" for size in volume.voxel_size_nm)
-        files = f"{volume.image_files} image and {volume.label_files} label files"
-        print(f"{volume.name}: {shape} {volume.dtype} (C × Z × Y × X), {voxel} nm, {files}")
-    for text in preview.notes:
-        print(text)
-    for text in preview.problems:
-        print(f"seglib: {text}", file=sys.stderr)
-    return EXIT_BAD_INPUT if preview.problems else 0
+    return run_import(parsed, workspace, store, _show_progress)
 
 
 def _label(parsed: argparse.Namespace, _: Workspace, store: Store) -> int:
@@ -201,9 +127,31 @@ def _label(parsed: argparse.Namespace, _: Workspace, store: Store) -> int:
         try:
             labels = LabelScheme.model_validate(_read_json(parsed.set))
         except ValidationError as error:
-            raise ConfigError(str(error)) from error
+            raise ConfigError(_in_words(parsed.set, error)) from error
         set_labels(store, parsed.dataset, labels)
     print(get_summary(store, parsed.dataset).labels.model_dump_json(indent=2))
+    return 0
+
+
+def _in_words(path: Path, error: ValidationError) -> str:
+    """What is wrong with a file of settings, each on a line."""
+    places = [(".".join(map(str, wrong["loc"])) or "settings", wrong["msg"]) for wrong in error.errors()]
+    return f"{path} cannot be used:\n" + "\n".join(
+        f"  {place}: {text.removeprefix('Value error, ')}" for place, text in places
+    )
+
+
+def _delete(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    from seglib.store.datasets import delete_dataset, get_summary
+
+    dataset = get_summary(store, parsed.dataset)
+    if not parsed.yes:
+        asked = f"Delete data set {dataset.id}, {dataset.name}, with {dataset.volume_count:,} volume(s)? [y/N] "
+        if not sys.stdin.isatty() or input(asked).strip().casefold() not in ("y", "yes"):
+            raise ConfigError("Nothing was deleted: answer y, or say --yes.")
+    removed = [workspace.volume(volume) for volume in delete_dataset(store, dataset.id)]
+    workspace.discard([*removed, workspace.report(dataset.id)]).join()
+    print(f"Deleted data set {dataset.id}: {dataset.name}")
     return 0
 
 

@@ -19,7 +19,7 @@ LEVELS = (
     ("inference",),
     ("training",),
     ("tasks", "ingest", "preflight", "previews", "report"),
-    ("jobs", "serving", "synth", "check", "__main__"),
+    ("jobs", "serving", "cli", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 # Within a level: the words of level 0 build on each other, checkpoints hold what networks and normalisation are,
@@ -30,8 +30,7 @@ SIDEWAYS = {
     ("checkpoints", "seglib.models"),
     ("checkpoints", "seglib.data.normalise"),
     ("__main__", "seglib.jobs"),
-    ("__main__", "seglib.synth"),
-    ("__main__", "seglib.check"),
+    ("__main__", "seglib.cli"),
 }
 CODE_LINES, PARAMETERS, MODULE_LINES = 50, 7, 400
 

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -89,6 +90,73 @@ def test_the_demo_is_made_where_it_is_asked_for(run, tmp_path):
     assert (status, out) == (0, "Data set 1\n")
     assert (tmp_path / "elsewhere" / "volumes" / "1.zarr").is_dir()
     assert run("list")[1] == ""
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three images with labels, one of them odd."""
+    rng = np.random.default_rng(0)
+    for number in (1, 2, 3):
+        side = 24 if number == 3 else 32
+        for kind, high in (("images", 255), ("labels", 3)):
+            (tmp_path / "plants" / kind).mkdir(parents=True, exist_ok=True)
+            array = rng.integers(0, high, (side, side)).astype(np.uint8)
+            tifffile.imwrite(tmp_path / "plants" / kind / f"leaf{number}.tif", array)
+    return tmp_path / "plants"
+
+
+def test_an_import_names_what_is_odd_and_can_leave_it_out(run, pictures):
+    status, out, _ = run("import", pictures, "--dry-run")
+    assert status == 0
+    assert "leaf3.tif is 24 × 24; the others are 32 × 32 (y × x)" in out
+    assert "Label values in leaf1: 0, 1, 2" in out
+    status, out, _ = run("import", pictures, "--exclude", "leaf3*", "--files-are", "volumes")
+    assert (status, "leaf3" in run("list")[1]) == (0, False)
+    refused(run("import", pictures, "--exclude", "*"), "Nothing is left")
+
+
+def test_files_are_imported_twice_only_where_that_is_said(run, pictures):
+    assert run("import", pictures)[0] == 0
+    refused(run("import", pictures), "imported before, as plants. Say --again")
+    refused(run("import", pictures, "--dry-run"), "imported before")
+    assert run("import", pictures, "--again")[0] == 0
+
+
+def test_values_that_are_named_but_do_not_occur_are_told(run, pictures):
+    _, out, _ = run("import", pictures, "--class", "1=stem", "--class", "7=axon", "--ignore", 9)
+    assert "No voxel has the value 7, 9; those there are: 0, 1, 2." in out
+    refused(run("import", pictures, "--again", "--class", "1=a", "--class", "1=b"), "the value 1 more than once")
+
+
+def test_labels_in_the_same_file_are_found_by_name_as_on_the_page(run, tmp_path):
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["volumes/raw"] = rng.integers(0, 255, (4, 16, 16)).astype(np.uint8)
+        file["volumes/labels"] = rng.integers(0, 3, (4, 16, 16)).astype(np.uint8)
+    _, out, _ = run("import", tmp_path / "two.h5")
+    assert "Labels are taken from the array volumes/labels" in out
+    assert "(classes, 1 volumes)" in run("list")[1]
+    run("import", tmp_path / "two.h5", "--unpaired", "--again")
+    assert "(none, 1 volumes)" in run("list")[1]
+
+
+def test_a_data_set_is_deleted_only_where_that_is_said(run, dataset, workspace):
+    refused(run("delete", dataset), "Nothing was deleted")
+    assert "Leaves" in run("list")[1]
+    assert run("delete", dataset, "--yes")[0] == 0
+    assert "Leaves" not in run("list")[1]
+    assert not workspace.volume(1).exists()
+
+
+def test_labels_in_a_form_that_cannot_be_read_are_told_by_their_place(run, dataset, tmp_path):
+    path = tmp_path / "labels.json"
+    path.write_text('{"kind": "instances", "borders": {"mode": "touching"}}')
+    status, _, err = run("label", dataset, "--set", path)
+    assert status == 2
+    assert "borders.mode" in err
+    assert "pydantic" not in err
+    path.write_text('{"kind": "instances", "borders": {"kind": "all", "width": 2}}')
+    assert run("label", dataset, "--set", path)[0] == 0
 
 
 def test_synthetic_samples_become_files_or_a_data_set(run, tmp_path):

@@ -12,6 +12,7 @@ from seglib.config.labels import IGNORE, LabelScheme
 from seglib.data.report.finding import Finding
 from seglib.data.report.measure import LabelFacts, VolumeFacts
 from seglib.data.report.objects import ObjectFacts
+from seglib.data.volumes import voxel_text
 from seglib.jobs.importing import Cancelled, Progress
 from seglib.report import DatasetReport, class_name, findings_of, make_report, stored_report
 from seglib.store.datasets import DatasetSummary, get_dataset
@@ -69,7 +70,7 @@ def _table(volumes: Sequence[VolumeFacts]) -> pd.DataFrame:
             "Volume": facts.name,
             "Size z × y × x (voxels)": sizes(facts.shape),
             "Type": facts.dtype,
-            "Voxel z, y, x (nm)": ", ".join(f"{side:g}" for side in facts.voxel_size_nm),
+            "Voxel z, y, x (nm)": voxel_text(facts.voxel_size_nm),
             "Deep : wide": round(facts.anisotropy, 2),
             "Grey values": f"{grey.low:g} to {grey.high:g}",
             "Stuck black (%)": round(100 * grey.black, 3),

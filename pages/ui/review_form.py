@@ -1,6 +1,5 @@
 """What the chosen files would become: pairing, axes and meaning, shown and changeable before anything is stored."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,9 +7,11 @@ import pandas as pd
 import streamlit as st
 
 from pages.ui.frame import plain, sizes
+from seglib.data.checks import values_text
 from seglib.data.pairing import Item, Proposal
-from seglib.data.planning import ImportRequest
+from seglib.data.planning import ImportRequest, likely_labels
 from seglib.data.readers import SourceFile
+from seglib.data.volumes import voxel_text
 from seglib.ingest import Preview
 from seglib.ingest.looking import StoredArray
 
@@ -181,9 +182,9 @@ def _stored(key: str, what: str, stored: StoredArray | None) -> tuple[str, str]:
 def _labels_within(key: str, stored: StoredArray) -> str:
     """Which array of the image files themselves holds the labels; empty for none."""
     names = [member.name for member in stored.members]
-    likely = [name for name in names if re.search("label|mask|seg|truth|gt", name.casefold())]
+    likely = likely_labels(names)
     return st.selectbox(
-        "Labels: array inside the same files", ["", *names], index=names.index(likely[0]) + 1 if likely else 0,
+        "Labels: array inside the same files", ["", *names], index=names.index(likely) + 1 if likely else 0,
         format_func=lambda name: name or NONE, key=f"{key}.within",
     )  # fmt: skip
 
@@ -212,8 +213,9 @@ def show_preview(preview: Preview, twin: str | None) -> None:
     if twin:
         st.warning(f"The same files were imported before, as {plain(twin)}.", icon=":material/content_copy:")
     if preview.picture:
-        shown = "with its labels" if preview.labels else "without labels"
-        st.image(preview.picture, caption=f"Middle plane of the first volume, {shown}")
+        values = values_text(preview.label_values)
+        shown = f"with its labels: values {values}" if values else "without labels"
+        st.image(preview.picture, caption=f"{plain(preview.pictured)}, {shown}")
     if preview.volumes:
         _future_volumes(preview)
     for note in preview.notes[:8]:
@@ -232,7 +234,7 @@ def _future_volumes(preview: Preview) -> None:
                 "Size z × y × x": [sizes(volume.shape_czyx[1:]) for volume in preview.volumes],
                 "Channels": [volume.shape_czyx[0] for volume in preview.volumes],
                 "Type": [volume.dtype for volume in preview.volumes],
-                "Voxel z, y, x (nm)": [", ".join(f"{size:g}" for size in v.voxel_size_nm) for v in preview.volumes],
+                "Voxel z, y, x (nm)": [voxel_text(v.voxel_size_nm) for v in preview.volumes],
                 "Files": [_files(volume.image_files, volume.label_files) for volume in preview.volumes],
             }
         ),

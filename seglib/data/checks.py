@@ -169,6 +169,13 @@ def guess_label_kind(different: int, *, seen: int, compact: int) -> tuple[Litera
     return ("instances", f"{facts}: separate objects") if share >= needed else ("classes", f"{facts}: spread out")
 
 
+def values_text(values: Sequence[int]) -> str:
+    """“0, 1, 2”, or the first few and how many there are."""
+    if len(values) <= 12:
+        return ", ".join(map(str, values))
+    return f"{', '.join(map(str, values[:6]))} … {values[-1]} ({len(values)} different values)"
+
+
 def _files(count: int, kind: str) -> str:
     return f"{count} {kind} file{'s' * (count != 1)}"
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from seglib.config.labels import IGNORE
 from seglib.data.parts import TrainingPart
 
-LISTED = 16_000_000
-SLAB_VOXELS = 16_000_000
+LISTED = 4_000_000
+SLAB_VOXELS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Thinned:
         self._kept.append(chosen)
         self._length += chosen.size
         while self._length > 2 * self._most:
-            whole = np.concatenate(self._kept)[::2]
+            whole = np.concatenate(self._kept)[::2].copy()
             self._kept, self._length, self._step = [whole], whole.size, 2 * self._step
 
     def all(self) -> NDArray[np.int64]:
@@ -64,7 +64,7 @@ class _Thinned:
 
 
 def list_parts(parts: Sequence[TrainingPart]) -> list[Listing]:
-    """A listing of each part; about 16 million voxels in all, however many and large the parts are."""
+    """A listing of each part; about four million voxels in all, however many and large the parts are."""
     most = max(200, LISTED // max(1, len(parts)))
     return [_listing(part, most) for part in parts]
 

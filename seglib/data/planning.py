@@ -3,6 +3,7 @@
 Only headers are read here.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -127,6 +128,11 @@ def few_enough(images: int, widest: int) -> bool:
     return images <= 4 * widest
 
 
+def likely_labels(names: Sequence[str]) -> str:
+    """Which of the arrays in a file seems to hold labels, by its name; empty for none."""
+    return next((name for name in names if re.search("label|mask|seg|truth|gt", name.casefold())), "")
+
+
 def clean_name(text: str) -> str:
     """A data set's name, trimmed. Raises DataError where it is empty, too long or has control characters."""
     name = text.strip()
@@ -205,7 +211,7 @@ def _as_sections(request: ImportRequest, items: Sequence[_OpenedItem], notes: li
         return False
     sizes = {item.images[0].shape_czyx[2:] for item in items}
     if len(sizes) > 1:
-        notes.append("The images differ in size, so each becomes a 2D volume of its own.")
+        notes.append(f"The images differ in size, so each becomes a 2D volume of its own. {_odd_ones(items)}")
         return False
     (size,) = sizes
     series = checks.is_series([item.images[0].source.name for item in items])
@@ -213,6 +219,20 @@ def _as_sections(request: ImportRequest, items: Sequence[_OpenedItem], notes: li
         notes.append("The images were taken as separate 2D images, not as sections of one volume.")
         return False
     return True
+
+
+def _odd_ones(items: Sequence[_OpenedItem]) -> str:
+    """Which images are not as large as most, where that is a few."""
+    by_size: dict[tuple[int, ...], list[str]] = {}
+    for item in items:
+        by_size.setdefault(item.images[0].shape_czyx[2:], []).append(item.images[0].source.name)
+    usual = max(by_size, key=lambda size: len(by_size[size]))
+    odd = [(name, size) for size, names in by_size.items() if size != usual for name in names]
+    if len(by_size[usual]) < 2 or len(odd) > len(items) / 2:
+        return f"Sizes are {', '.join(' × '.join(map(str, size)) for size in sorted(by_size)[:5])} (y × x) and so on."
+    named = ", ".join(f"{name} is {' × '.join(map(str, size))}" for name, size in odd[:5])
+    more = f" and {len(odd) - 5:,} more" if len(odd) > 5 else ""
+    return f"{named}{more}; the others are {' × '.join(map(str, usual))} (y × x)."
 
 
 def _merge_groups(request: ImportRequest, items: Sequence[_OpenedItem]) -> list[_OpenedItem]:

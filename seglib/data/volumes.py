@@ -193,6 +193,11 @@ def open_labels(path: str | PathLike[str], layer: str) -> zarr.Array:
         raise DataError(f"There is no label layer {layer!r} in {Path(path).name}.") from error
 
 
+def voxel_text(voxel_size_nm: VoxelSize, between: str = ", ") -> str:
+    """“40, 8.5, 8.5”: every digit that counts, and no exponent."""
+    return between.join(f"{side:,.10g}" if side < 1e9 else f"{side:g}" for side in voxel_size_nm)
+
+
 def fitting_uint(largest: int) -> np.dtype[Any]:
     """The smallest unsigned dtype that holds ids up to `largest`."""
     return np.min_scalar_type(max(1, largest))

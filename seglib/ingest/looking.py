@@ -1,6 +1,7 @@
 """What an import would make, with a picture of it, before anything is stored."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,8 @@ from seglib.ingest.staging import Watch, fingerprint
 LOOKED_AT = 200
 PICTURE_SIDE = 720
 _OPACITY = 0.45
+VOLUMES_TRIED, PLANES_TRIED = 3, (0.5, 0.25, 0.75, 0.12, 0.88)
+MOST_VALUES = 300
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Preview:
     volumes: of the items looked at, `looked_at` of `items`. layout: what `auto` came to.
     fingerprints: of the same volumes, to notice a second import.
     image, labels: how the first file of each stores its numbers; None where there is none or it cannot be read.
-    picture: PNG of the middle plane of the first volume, its labels laid over it; empty where there is none.
+    picture: PNG of a plane of one volume, its labels laid over it, if it has any; empty where there is none.
+    pictured: which plane that is; label_values: those met in it.
     """
 
     volumes: tuple[FutureVolume, ...]
@@ -69,6 +73,8 @@ class Preview:
     image: StoredArray | None
     labels: StoredArray | None
     picture: Base64Bytes  # JSON has no bytes
+    pictured: str = ""
+    label_values: tuple[int, ...] = ()
 
 
 def look(request: ImportRequest, watch: Watch) -> Preview:
@@ -78,11 +84,14 @@ def look(request: ImportRequest, watch: Watch) -> Preview:
     some = request.items[::step]
     plan = plan_import(replace(request, items=tuple(some)))
     problems = list(plan.problems)
-    picture = b""
+    picture, pictured, values = b"", "", tuple[int, ...]()
     if plan.volumes:
         watch.step(0, "Drawing a plane")
         try:
-            picture = _picture(plan.volumes[0])
+            volume, z = _plane_to_show(plan.volumes)
+            picture, values = _picture(volume, z)
+            depth = volume.image.shape_czyx[1]
+            pictured = volume.name if depth == 1 else f"{volume.name}, plane {z + 1} of {depth}"
         except DataError as error:
             problems.append(str(error))
     first = next(iter(request.items), None)
@@ -97,6 +106,8 @@ def look(request: ImportRequest, watch: Watch) -> Preview:
         image=_stored(first.images, request.member) if first else None,
         labels=_stored(_first_labels(request), request.label_member),
         picture=picture,
+        pictured=pictured,
+        label_values=values,
     )
 
 
@@ -144,11 +155,25 @@ def _stored(sources: tuple[SourceFile, ...], member: str) -> StoredArray | None:
     return StoredArray(name, file.shape, file.axes, file.axes_known, str(file.dtype), file.members)
 
 
-def _picture(volume: PlannedVolume) -> bytes:
-    """The middle plane as PNG, at most PICTURE_SIDE wide."""
-    depth, rows, columns = volume.image.shape_czyx[1:]
+def _plane_to_show(volumes: Sequence[PlannedVolume]) -> tuple[PlannedVolume, int]:
+    """A volume and a plane of it: of a few that are looked at the first that has labels, else the first middle one."""
+    for volume in volumes[:VOLUMES_TRIED]:
+        if volume.labels is None:
+            continue
+        depth = volume.image.shape_czyx[1]
+        for share in PLANES_TRIED:
+            z = min(depth - 1, int(share * depth))
+            if _plane(volume.labels, z).any():
+                return volume, z
+    return volumes[0], volumes[0].image.shape_czyx[1] // 2
+
+
+def _picture(volume: PlannedVolume, z: int) -> tuple[bytes, tuple[int, ...]]:
+    """A plane as PNG, at most PICTURE_SIDE wide, and the label values in it, of which there may be very many."""
+    rows, columns = volume.image.shape_czyx[2:]
     step = -(-max(rows, columns) // PICTURE_SIDE)
-    plane_cyx = _plane(volume.image, depth // 2)[:, ::step, ::step]
+    plane_cyx = _plane(volume.image, z)[:, ::step, ::step]
+    values: tuple[int, ...] = ()
     # Three 8-bit channels are colours as they are; of anything else the first channel is shown in grey.
     if len(plane_cyx) == 3 and plane_cyx.dtype == np.uint8:
         rgb = plane_cyx.transpose(1, 2, 0).astype(np.float64)
@@ -157,14 +182,15 @@ def _picture(volume: PlannedVolume) -> bytes:
         grey = np.clip((plane_cyx[0].astype(np.float64) - low) / (high - low), 0, 1)
         rgb = np.repeat(np.nan_to_num(grey)[..., None] * 255, 3, axis=2)
     if volume.labels is not None:
-        labels = _plane(volume.labels, depth // 2)[:, ::step, ::step]
+        labels = _plane(volume.labels, z)[:, ::step, ::step]
         painted = len(labels) == 3
         ids = checks.colour_labels(labels) if painted else checks.whole_labels(labels[0], volume.labels.sources[0].name)
+        values = tuple(np.unique(ids)[:MOST_VALUES].tolist())
         coloured = (labels.transpose(1, 2, 0) if painted else PALETTE[palette_entries(ids)]).astype(np.float64)
         rgb = np.where((ids > 0)[..., None], (1 - _OPACITY) * rgb + _OPACITY * coloured, rgb)
     encoded = io.BytesIO()
     Image.fromarray(np.rint(rgb).astype(np.uint8)).save(encoded, "PNG", compress_level=1)
-    return encoded.getvalue()
+    return encoded.getvalue(), values
 
 
 def _plane(stack: Stack, z: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from seglib.config.labels import IGNORE, LabelScheme
 from seglib.data.report.measure import VolumeFacts
 from seglib.data.splits import describe
+from seglib.data.volumes import voxel_text
 from seglib.errors import ConfigError
 from seglib.report import DatasetReport, Progress, class_name, findings_of, make_report, split_of, stored_report
 from seglib.store import Store
@@ -74,7 +75,7 @@ def _parts(dataset: DatasetRow) -> str:
 
 
 def _volume_lines(facts: VolumeFacts, labels: LabelScheme) -> list[str]:
-    voxel = " × ".join(f"{side:g}" for side in facts.voxel_size_nm)
+    voxel = voxel_text(facts.voxel_size_nm, " × ")
     shape = " × ".join(map(str, facts.shape))
     lines = [f"{facts.name}: {shape} {facts.dtype}, {facts.channels} channel(s), voxels {voxel} nm (z × y × x)"]
     for grey in facts.grey:
