@@ -56,15 +56,31 @@ def test_the_train_page_opens_by_deep_link_and_says_what_would_fail(server, page
     expect(start).to_be_enabled()
 
     depth = page.get_by_label("z", exact=True)
-    depth.fill("40")
+    depth.fill("13")
     depth.press("Enter")
-    expect(page.get_by_text("is larger than the part that trains").first).to_be_visible()
-    expect(page.get_by_text("Demo cells 1: the patch 40")).to_be_visible()
+    expect(page.get_by_text("The patch 13").first).to_be_visible()
     expect(start).to_be_disabled()
+
+    depth.fill("48")
+    depth.press("Enter")
+    expect(page.get_by_text("No training part is as large as the patch 48").first).to_be_visible()
+    expect(start).to_be_enabled()
 
     depth.fill("16")
     depth.press("Enter")
     expect(start).to_be_enabled()
+
+
+def test_eight_patches_are_shown_and_the_data_are_checked(server, page: Page):
+    page.goto(f"{server.url}/train")
+    page.get_by_text("Show eight training patches").click()
+    expect(page.get_by_test_id("stImage").locator("img")).to_have_count(8)
+    page.get_by_role("link", name="The data were not checked yet").click()
+    page.get_by_role("tab", name="Report").click()
+    page.get_by_role("button", name="Check the data").click()
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    page.get_by_role("button", name="Train on this").click()
+    expect(page.get_by_text(re.compile("background .* %, foreground .* %"))).to_have_count(2)
 
 
 def test_a_run_lives_on_without_its_page_stops_and_resumes(server, browser: Browser, page: Page):
