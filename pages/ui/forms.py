@@ -87,7 +87,7 @@ def sections(model: type[BaseModel], columns: Sequence[Sequence[str]]) -> list[l
 def _fields(path: str, model: type[BaseModel], default: BaseModel, context: FormContext) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for row in _rows(model):
-        columns = st.columns(len(row)) if len(row) > 1 else [st.container()]
+        columns = st.columns(len(row), vertical_alignment="bottom") if len(row) > 1 else [st.container()]
         for column, name in zip(columns, row, strict=True):
             info = model.model_fields[name]
             if _is_constant(info):

@@ -25,19 +25,19 @@ class _Augmentation(Part):
     )
     rotate: float = _probability(0.0, "Rotate", "Turns by any angle, as quarter turns do.")
     rotate_degrees: float = Field(
-        30.0, ge=0, le=180, title="… at most by", description="Largest angle.", json_schema_extra={"unit": "°"}
+        30.0, ge=0, le=180, title="… by up to", description="Largest angle.", json_schema_extra={"unit": "°"}
     )
     scale: float = _probability(0.0, "Scale", "Makes everything larger or smaller.")
     scale_by: float = Field(
-        0.2, ge=0, le=1, title="… at most by", description="0.2 makes objects up to 1.2 times as large, or as small."
+        0.2, ge=0, le=1, title="… by up to", description="0.2 makes objects up to 1.2 times as large, or as small."
     )
     shear: float = _probability(0.0, "Shear", "Slants the patch.")
     shear_degrees: float = Field(
-        10.0, ge=0, le=45, title="… at most by", description="Largest slant.", json_schema_extra={"unit": "°"}
+        10.0, ge=0, le=45, title="… by up to", description="Largest slant.", json_schema_extra={"unit": "°"}
     )
     elastic: float = _probability(0.0, "Elastic", "Bends the patch smoothly, as soft tissue bends.")
     elastic_shift: float = Field(
-        4.0, ge=0, le=64, title="… at most by", description="Largest shift.", json_schema_extra={"unit": "px"}
+        4.0, ge=0, le=64, title="… by up to", description="Largest shift.", json_schema_extra={"unit": "px"}
     )
     elastic_spacing: float = Field(
         24.0,
@@ -49,41 +49,41 @@ class _Augmentation(Part):
     )
     brightness: float = _probability(0.0, "Brightness", "Makes everything brighter or darker.")
     brightness_by: float = Field(
-        0.2, ge=0, le=2, title="… at most by", description="Added to normalised grey values, which lie about −1 … 1."
+        0.2, ge=0, le=2, title="… by up to", description="Added to normalised grey values, which lie about −1 … 1."
     )
     contrast: float = _probability(0.0, "Contrast", "Spreads grey values about their mean, or brings them closer.")
-    contrast_by: float = Field(0.25, ge=0, le=0.95, title="… at most by", description="0.25 is 75 % to 125 %.")
+    contrast_by: float = Field(0.25, ge=0, le=0.95, title="… by up to", description="0.25 is 75 % to 125 %.")
     gamma: float = _probability(0.0, "Gamma", "Brightens or darkens middle tones.")
     gamma_by: float = Field(
-        0.3, ge=0, le=2, title="… at most by", description="0.3 draws exponents between 1/1.3 and 1.3."
+        0.3, ge=0, le=2, title="… by up to", description="0.3 draws exponents between 1/1.3 and 1.3."
     )
     noise: float = _probability(0.0, "Noise", "Adds Gaussian noise.")
     noise_by: float = Field(
-        0.1, ge=0, le=2, title="… at most by", description="Largest standard deviation, in normalised grey values."
+        0.1, ge=0, le=2, title="… by up to", description="Largest standard deviation, in normalised grey values."
     )
     blur: float = _probability(0.0, "Blur", "Blurs by a Gaussian, in the plane.")
     blur_by: float = Field(
-        1.5, ge=0, le=5, title="… at most by", description="Largest sigma.", json_schema_extra={"unit": "px"}
+        1.5, ge=0, le=5, title="… by up to", description="Largest sigma.", json_schema_extra={"unit": "px"}
     )
     missing: float = _probability(0.0, "Missing sections", "Blanks single planes of a 3D patch, as lost sections are.")
     missing_most: int = Field(
-        2, ge=1, le=16, title="… at most", description="How many planes.", json_schema_extra={"unit": "planes"}
+        2, ge=1, le=16, title="… up to", description="How many planes.", json_schema_extra={"unit": "planes"}
     )
     misalign: float = _probability(
-        0.0, "Misalignment", "Shifts all planes above a random one sideways, labels too, as badly aligned sections are."
+        0.0, "Slipped sections", "Shifts all planes above a random one sideways, labels too, as badly aligned sections are."
     )
     misalign_by: float = Field(
-        8.0, ge=0, le=64, title="… at most by", description="Largest shift.", json_schema_extra={"unit": "px"}
+        8.0, ge=0, le=64, title="… by up to", description="Largest shift.", json_schema_extra={"unit": "px"}
     )
     motion: float = _probability(0.0, "Motion blur", "Smears single planes in one direction, as a moving stage does.")
     motion_length: int = Field(
-        7, ge=3, le=31, title="… at most over", description="The longest smear.", json_schema_extra={"unit": "px"}
+        7, ge=3, le=31, title="… over up to", description="The longest smear.", json_schema_extra={"unit": "px"}
     )
     cutout: float = _probability(
         0.0, "Cut-out", "Fills a box with the mean grey value; the label stays, so that context has to tell."
     )
     cutout_share: float = Field(
-        0.3, gt=0, le=0.9, title="… at most", description="Largest side of the box, as a share of the patch."
+        0.3, gt=0, le=0.9, title="… up to", description="Largest side of the box, as a share of the patch."
     )
 
 
