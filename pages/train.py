@@ -10,6 +10,7 @@ from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
 from pages.ui.report_tab import show_findings
 from seglib.config import RunConfig, parse_run_config
 from seglib.jobs.submit import submit_training
+from seglib.models import config_class
 from seglib.preflight import Preflight, check_run
 from seglib.report import DatasetReport, class_name, findings_of, part_shares, split_of, stored_report
 from seglib.store.datasets import DatasetRow, DatasetSummary, get_dataset, list_datasets
@@ -58,14 +59,13 @@ def _form(dataset: DatasetRow) -> RunConfig:
     start = config_for(dataset)
     # Each data set has a form of its own, as what fits one need not fit the next.
     prefix = f"train.{dataset.id}"
-    model_kind = st.session_state.get(f"{prefix}.model.kind", start.model.kind)
     context = FormContext(
         prefix,
         choices={
             "device": _devices(),
             "volumes": {volume.name: volume.name for volume in dataset.volumes if volume.has_labels},
         },
-        fixed={"patches.shape.z": 1} if model_kind == "unet_2d" else {},
+        fixed={"patches.shape.z": 1} if _is_flat(prefix, start) else {},
         given={"data.dataset": dataset.id, "data.labels": dataset.labels.model_dump()},
     )
     values: dict[str, Any] = {}
@@ -80,6 +80,14 @@ def _form(dataset: DatasetRow) -> RunConfig:
                 with column:
                     values[name] = section(name, RunConfig, start, context)
     return parse_run_config(values)
+
+
+def _is_flat(prefix: str, start: RunConfig) -> bool:
+    """Whether the network chosen works plane by plane, by what the form further down holds."""
+    kind = st.session_state.get(f"{prefix}.model.kind", start.model.kind)
+    chosen = start.model if kind == start.model.kind else config_class(kind)()
+    dimensions = st.session_state.get(f"{prefix}.model.{kind}.dimensions")
+    return chosen.is_flat if dimensions is None else dimensions == "2D"
 
 
 def _devices() -> dict[str, str]:

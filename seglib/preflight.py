@@ -9,14 +9,14 @@ import numpy as np
 import psutil
 import torch
 
-from seglib.config import LabelScheme, RunConfig
+from seglib.config import LabelScheme, RunConfig, UNet2DConfig, UNet3DConfig
 from seglib.data.normalise import channels_of
 from seglib.data.patches import fitting_patch, patches_per_epoch
 from seglib.data.splits import Member, Region, Shape, Split, describe, split_data
 from seglib.errors import ConfigError
 from seglib.inference.devices import choose_device, use_half
 from seglib.models import is_flat, model_stride
-from seglib.models.unet import GROUPS
+from seglib.models.networks.unet import GROUPS
 from seglib.store.datasets import DatasetRow, VolumeRow
 from seglib.training.advice import with_labels
 from seglib.training.cost import Cost, estimate_cost
@@ -91,8 +91,11 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     except ConfigError as error:
         problems.append(Problem("error", str(error)))
     if device and classes and volumes and not shape_problems:
-        cost = _cost(config, volumes, len(classes), device)
-        problems += _memory_problems(config, cost, available)
+        try:
+            cost = _cost(config, volumes, len(classes), device)
+            problems += _memory_problems(config, cost, available)
+        except (ConfigError, RuntimeError, ValueError) as error:  # torch's own, of a dry run
+            problems.append(Problem("error", f"The network does not take patches of {_sizes(seen)}: {error}"))
         problems += _reading_note(config, split, volumes)
     return Preflight(
         problems=tuple(problems),
@@ -199,8 +202,8 @@ def _patch_problems(config: RunConfig, wanted: Shape) -> list[Problem]:
     return [
         Problem(
             "error",
-            f"The patch {_sizes(wanted)} does not fit a network of depth {config.model.depth}: its sides must be "
-            f"multiples of {_sizes(stride)} (z × y × x). {works} works, or take a smaller depth.",
+            f"The patch {_sizes(wanted)} does not fit this network: its sides must be multiples of {_sizes(stride)} "
+            f"(z × y × x). {works} works{', or take a smaller depth' if hasattr(config.model, 'depth') else ''}.",
         )
     ]
 
@@ -235,7 +238,9 @@ def _padding_notes(
 
 
 def _norm_problems(config: RunConfig) -> list[Problem]:
-    """An error where the norm of the deepest level would be over a single value."""
+    """An error where the norm of a U-Net's deepest level would be over a single value."""
+    if not isinstance(config.model, UNet2DConfig | UNet3DConfig):
+        return []
     sides = zip(config.patches.shape, model_stride(config.model), strict=True)
     values = int(np.prod([side // step for side, step in sides]))
     if config.model.norm == "batch":

@@ -14,8 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEVELS = (
-    ("errors", "config", "events", "workspace"),
-    ("data", "models", "losses", "metrics", "checkpoints", "store"),
+    ("errors", "part"),
+    ("models",),
+    ("config", "events", "workspace"),
+    ("data", "losses", "metrics", "checkpoints", "store"),
     ("inference",),
     ("training",),
     ("tasks", "ingest", "preflight", "previews", "report"),

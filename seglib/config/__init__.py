@@ -20,15 +20,12 @@ from seglib.config.augmentation import (
     Varied,
 )
 from seglib.config.labels import LabelScheme
-from seglib.config.networks import (
+from seglib.config.losses import (
     BCELossConfig,
     CrossEntropyLossConfig,
     DiceBCELossConfig,
     DiceLossConfig,
     LossConfig,
-    ModelConfig,
-    UNet2DConfig,
-    UNet3DConfig,
 )
 from seglib.config.optimisers import (
     AdamConfig,
@@ -40,7 +37,6 @@ from seglib.config.optimisers import (
     ScheduleConfig,
     SGDConfig,
 )
-from seglib.config.part import Part
 from seglib.config.patches import (
     ClassSamplingConfig,
     EncoderRangeConfig,
@@ -66,6 +62,9 @@ from seglib.config.splits import (
 )
 from seglib.config.versions import upgraded
 from seglib.errors import ConfigError
+from seglib.models import ModelConfig
+from seglib.models.zoo.unet import UNet2DConfig, UNet3DConfig
+from seglib.part import Part
 
 __all__ = [
     "AdamConfig",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from seglib.config.part import Part
+from seglib.part import Part
 
 
 def _probability(value: float, title: str, description: str) -> Any:
@@ -70,7 +70,9 @@ class _Augmentation(Part):
         2, ge=1, le=16, title="… up to", description="How many planes.", json_schema_extra={"unit": "planes"}
     )
     misalign: float = _probability(
-        0.0, "Slipped sections", "Shifts all planes above a random one sideways, labels too, as badly aligned sections are."
+        0.0,
+        "Slipped sections",
+        "Shifts all planes above a random one sideways, labels too, as badly aligned sections are.",
     )
     misalign_by: float = Field(
         8.0, ge=0, le=64, title="… by up to", description="Largest shift.", json_schema_extra={"unit": "px"}

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seglib.config.part import Part
 from seglib.errors import ConfigError
+from seglib.part import Part
 
 # What training and metrics leave out, in class ids; stored labels may hold any number.
 IGNORE = 255

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seglib.config.part import Part
+from seglib.part import Part
 
 
 class _Optimiser(Part):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seglib.config.part import Part
+from seglib.part import Part
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seglib.config.part import Part
+from seglib.part import Part
 
 _PRESETS: Any = {"90/10": 0.1, "80/20": 0.2}
 Axis = Literal["auto", "z", "y", "x"]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seglib.config.part import Part
+from seglib.part import Part
 
 Edge = Annotated[int, Field(ge=32, le=512)]
 Weight = Annotated[int, Field(ge=0, le=100)]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from seglib.config import BCELossConfig, CrossEntropyLossConfig, DiceBCELossConfig, DiceLossConfig, LossConfig
 from seglib.config.labels import IGNORE
@@ -33,6 +33,18 @@ def build_loss(config: LossConfig) -> Loss:
             )
         case CrossEntropyLossConfig(label_smoothing=smoothing):
             return lambda logits, target: cross_entropy(logits, target, label_smoothing=smoothing)
+
+
+def total_loss(loss: Loss, found: Tensor | list[Tensor], target: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
+    """The logits that count, and the loss of all that a network found.
+
+    found: logits, or those of several depths or stacks, whose losses add up with the network's own `loss_weights`.
+    """
+    if isinstance(found, Tensor):
+        return found, loss(found, target)
+    weights: list[float] = network.loss_weights  # type: ignore[assignment]
+    losses = [weight * loss(one, target) for weight, one in zip(weights, found, strict=True)]
+    return found[-1], torch.stack(losses).sum()
 
 
 def activation_of(config: LossConfig) -> Activation:

@@ -98,7 +98,8 @@ def load_model(checkpoint: Checkpoint, config: PredictConfig) -> TrainedModel:
     device = torch.device(choose_device(config.compute.device))
     set_threads(config.compute)
     run = checkpoint.config
-    network = build_model(run.model, inputs=checkpoint.channels, outputs=outputs_of(run.loss, len(checkpoint.names)))
+    outputs = outputs_of(run.loss, len(checkpoint.names))
+    network = build_model(run.model, inputs=checkpoint.channels, outputs=outputs, shape=run.patches.shape)
     try:
         network.load_state_dict(checkpoint.network)
     except RuntimeError as error:

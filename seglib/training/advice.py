@@ -1,5 +1,6 @@
 """Settings to start from, fitted to a data set's sizes so that they can run as they are."""
 
+import math
 from collections.abc import Sequence
 
 from seglib.config import (
@@ -54,8 +55,16 @@ def first_config(
     depth = max(2, min(DEEPEST, limiting.bit_length(), max(patch).bit_length() - 1))
     step = 2 ** (depth - 1)
     fitted = [side if flat and axis == 0 else max(step, side // step * step) for axis, side in enumerate(patch)]
-    model: ModelConfig = UNet2DConfig(depth=depth) if flat else UNet3DConfig(depth=depth)
+    model: ModelConfig = UNet2DConfig(depth=depth)
+    if not flat:
+        model = UNet3DConfig(depth=depth, flat_levels=flat_levels(voxel_size_nm, depth))
     return RunConfig(data=data, model=model, patches=PatchConfig(shape=(fitted[0], fitted[1], fitted[2])))
+
+
+def flat_levels(voxel_size_nm: VoxelSize, depth: int) -> int:
+    """So many levels shrink in the plane only until voxels are about as deep as wide."""
+    ratio = voxel_size_nm[0] / (sum(voxel_size_nm[1:]) / 2)
+    return max(0, min(depth - 1, round(math.log2(max(1.0, ratio)))))
 
 
 def suggested_patch(voxel_size_nm: VoxelSize, *, depth: int) -> Shape:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seglib.config import RunConfig
-from seglib.losses import build_loss, outputs_of
+from seglib.losses import build_loss, outputs_of, total_loss
 from seglib.models import build_model
 
 # What optimisers keep for each weight, in multiples of its size.
@@ -38,7 +38,8 @@ def estimate_cost(config: RunConfig, *, inputs: int, classes: int, half: bool) -
     Raises ValueError (from torch) where the patch does not fit the network.
     """
     with torch.device("meta"):
-        network = build_model(config.model, inputs=inputs, outputs=outputs_of(config.loss, classes))
+        outputs = outputs_of(config.loss, classes)
+        network = build_model(config.model, inputs=inputs, outputs=outputs, shape=config.patches.shape)
         images = torch.empty(config.patches.batch_size, inputs, *config.patches.shape)
         target = torch.empty(config.patches.batch_size, *config.patches.shape, dtype=torch.uint8)
     weights = {id(parameter) for parameter in network.parameters()}
@@ -52,11 +53,11 @@ def estimate_cost(config: RunConfig, *, inputs: int, classes: int, half: bool) -
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = network(images)
+        found = network(images)
     network_bytes = sum(kept.values()) // (2 if half else 1)
     loss_before = sum(kept.values())
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        build_loss(config.loss)(logits, target)
+        total_loss(build_loss(config.loss), found, target, network)
     loss_bytes = sum(kept.values()) - loss_before
     parameters = sum(parameter.numel() for parameter in network.parameters())
     copies = 2 + OPTIMISER_COPIES[config.optimiser.kind] + (0.5 if half else 0)

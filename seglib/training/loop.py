@@ -26,6 +26,7 @@ from seglib.events import (
     ValidationDone,
 )
 from seglib.inference.devices import out_of_memory_as
+from seglib.losses import total_loss
 from seglib.metrics.overlap import Counts, dice, iou, mean_score, no_counts
 from seglib.training.preview import predict_crop
 from seglib.training.setup import Setup, prepare
@@ -165,8 +166,8 @@ def _step(training: _Training, batch: Batch) -> tuple[float, float]:
         images, target = setup.augmentation(images, target, rng)
     rate = setup.optimiser.param_groups[0]["lr"]
     with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.predictor.half):
-        logits = setup.network(images)
-    loss: Tensor = setup.loss(logits, target)
+        found = setup.network(images)
+    logits, loss = total_loss(setup.loss, found, target, setup.network)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainingError(

@@ -82,7 +82,7 @@ def prepare(
     sampler, augmentation = plan_drawing(config, training, normalisation, volumes[0])
     torch.manual_seed(config.length.seed)
     outputs = outputs_of(config.loss, len(names))
-    network = build_model(config.model, inputs=normalisation.channels, outputs=outputs).to(device)
+    network = build_model(config.model, inputs=normalisation.channels, outputs=outputs, shape=sampler.shape).to(device)
     optimiser = build_optimiser(config.optimiser, network.parameters())
     steps = -(-sampler.per_epoch // config.patches.batch_size) * config.length.epochs
     schedule = Schedule(config.schedule, optimiser, total_steps=steps)

@@ -6,7 +6,7 @@ from torch import nn
 
 from seglib.config import UNet3DConfig
 from seglib.models import build_model
-from seglib.models.convolution import SafeConv3d, guard_convolutions
+from seglib.models.networks.convolution import SafeConv3d, guard_convolutions
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])

@@ -19,6 +19,7 @@ from pages.ui.forms import FormContext, section, sections
 from seglib.config import LengthConfig, PatchConfig, RunConfig, parse_run_config
 from seglib.events import Ended, Started
 from seglib.jobs.foreground import run_in_foreground
+from seglib.models import config_class
 from seglib.store.datasets import get_dataset
 from seglib.store.runs import list_runs
 from seglib.training.advice import config_for
@@ -66,9 +67,10 @@ def chosen_parts(choice: dict[str, str]) -> Iterator[tuple[str, str, str, FieldI
 
 # Values that must fit one another to be ready for a start; what is not here gets any other value than it has.
 WISHES = {
-    "patches.shape": (4, 8, 16),
+    "patches.shape": (8, 64, 32),  # what every network can take, with the depths below
     "model.unet_2d.depth": 3,
     "model.unet_3d.depth": 2,
+    "model.unet_3d.flat_levels": 1,
     "model.unet_2d.start_channels": 3,
     "model.unet_3d.start_channels": 3,
     "data.task": "foreground",
@@ -145,7 +147,7 @@ def fill(page: AppTest, dataset: int, choice: dict[str, str], start: RunConfig) 
         if get_origin(info.annotation) is tuple and get_args(info.annotation)[-1] is not Ellipsis:
             value = WISHES[path]
             for axis, side in zip("zyx", value, strict=True):
-                if choice["model"] == "unet_2d" and axis == "z":
+                if axis == "z" and is_flat(choice["model"]):
                     value = (1, *value[1:])
                     continue
                 put(page, f"{prefix}.{path}.{axis}", side)
@@ -157,6 +159,11 @@ def fill(page: AppTest, dataset: int, choice: dict[str, str], start: RunConfig) 
     page.run()
     assert not page.exception
     return wanted
+
+
+def is_flat(kind: str) -> bool:
+    """Whether a network works plane by plane once all its fields have another value; `dimensions` is then 2D."""
+    return config_class(kind)().is_flat or "dimensions" in config_class(kind).model_fields
 
 
 def every_kind_once() -> list[dict[str, str]]:
@@ -255,7 +262,7 @@ def test_a_setting_that_cannot_run_is_said_and_keeps_start_shut(dataset, store):
     page = open_train(dataset)
     put(page, f"train.{dataset}.patches.shape.y", 33)
     page.run()
-    assert any("does not fit a network of depth" in error.value for error in page.error)
+    assert any("does not fit this network" in error.value for error in page.error)
     assert next(button for button in page.button if button.key == "train.start").disabled
     assert list_runs(store) == []
 

@@ -1,0 +1,61 @@
+"""What every architecture in the zoo has: settings, and a function that builds the network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seglib.part import Part
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Stride = tuple[int, int, int]
+
+
+class ModelPart(Part):
+    """The settings of an architecture. A class of its own for each, with a `kind` that names it.
+
+    Its docstring's first line is its title in the form.
+    """
+
+    if TYPE_CHECKING:
+        kind: str
+
+    @property
+    def stride(self) -> Stride:
+        """What each side (z, y, x) of the network's input must be a multiple of."""
+        return (1, 1, 1)
+
+    @property
+    def smallest(self) -> Stride:
+        """The smallest input (z, y, x) the network can train on."""
+        return self.stride
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it works plane by plane, so that its patches have z = 1."""
+        return False
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it takes inputs of other sizes than it was built for."""
+        return True
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of the zoo.
+
+    build: called with (config, inputs=, outputs=, shape=); gives a network (N, inputs, Z, Y, X) -> logits
+    (N, outputs, Z, Y, X). In training mode it may give a list of logits instead, the last of which counts;
+    `loss_weights`, an attribute of the network, are what the losses of each are multiplied by before they add up.
+    shape: (z, y, x) of the patches it will train on, which only transformers of a fixed size need.
+    """
+
+    config: type[ModelPart]
+    build: "Callable[..., nn.Module]"
+
+    @property
+    def kind(self) -> str:
+        kind: Any = self.config.model_fields["kind"].default
+        return str(kind)

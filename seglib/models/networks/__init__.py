@@ -1,0 +1,1 @@
+"""Networks of our own, and what wraps others."""
