@@ -7,6 +7,7 @@ import streamlit as st
 from pages.ui.examples import show_examples
 from pages.ui.forms import FormContext, section, sections
 from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
+from pages.ui.network import show_network
 from pages.ui.report_tab import show_findings
 from seglib.config import RunConfig, parse_run_config
 from seglib.jobs.submit import submit_training
@@ -99,16 +100,33 @@ def _devices() -> dict[str, str]:
 def _summary(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> None:
     """What will be learned from, what will judge, and what it costs."""
     st.subheader("Before you start")
-    numbers = st.columns(4)
-    cost = preflight.cost
-    numbers[0].metric("Parameters", f"{cost.parameters:,}" if cost else "–", help="Weights of the network.")
+    _costs(dataset, config, preflight)
+    report = stored_report(services().workspace, dataset)
+    _parts(dataset, config, preflight, report)
+    for problem in preflight.problems:
+        show = st.error if problem.kind == "error" else st.warning
+        show(plain(problem.text), icon=":material/error:" if problem.kind == "error" else ":material/warning:")
+
+
+def _costs(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> None:
+    """Numbers of the network and of a step."""
+    cost, numbers = preflight.cost, st.columns(4)
+    numbers[0].metric(
+        "Parameters",
+        f"{cost.parameters:,}" if cost else "–",
+        f"{cost.multiply_adds / 1e9:.3g} G multiply-adds a patch" if cost else None,
+        delta_color="off",
+        delta_arrow="off",
+        help="Weights of the network, and what it computes for one patch.",
+    )
     numbers[1].metric(
-        "Memory for a step (estimated)",
+        "Memory for a step",
         f"{cost.memory_bytes / 2**30:.2f} GB" if cost else "–",
         f"{preflight.memory_available / 2**30:.1f} GB free on {preflight.device}" if preflight.device else None,
         delta_color="off",
         delta_arrow="off",
-        help="Weights, gradients, optimiser state and activations of one batch.",
+        help="Estimated: weights, gradients, optimiser state and activations of one batch."
+        + (f" To segment with it takes about {cost.prediction_bytes / 2**30:.2f} GB." if cost else ""),
     )
     steps = preflight.steps_per_epoch
     numbers[2].metric(
@@ -124,11 +142,8 @@ def _summary(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> No
         "Patch", sizes(preflight.patch), f"{' × '.join(f'{side / 1000:g}' for side in physical)} µm",
         delta_color="off", delta_arrow="off", help="z × y × x in voxels, and in micrometres by the voxel size.",
     )  # fmt: skip
-    report = stored_report(services().workspace, dataset)
-    _parts(dataset, config, preflight, report)
-    for problem in preflight.problems:
-        show = st.error if problem.kind == "error" else st.warning
-        show(plain(problem.text), icon=":material/error:" if problem.kind == "error" else ":material/warning:")
+    if cost:
+        show_network(dataset, config, preflight)
 
 
 def _parts(dataset: DatasetRow, config: RunConfig, preflight: Preflight, report: DatasetReport | None) -> None:

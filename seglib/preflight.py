@@ -93,7 +93,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     if device and classes and volumes and not shape_problems:
         try:
             cost = _cost(config, volumes, len(classes), device)
-            problems += _memory_problems(config, cost, available)
+            problems += [*_memory_problems(config, cost, available), *_size_problems(config, cost)]
         except (ConfigError, RuntimeError, ValueError) as error:  # torch's own, of a dry run
             problems.append(Problem("error", f"The network does not take patches of {_sizes(seen)}: {error}"))
         problems += _reading_note(config, split, volumes)
@@ -286,6 +286,17 @@ def _memory_problems(config: RunConfig, cost: Cost, available: int) -> list[Prob
             )
         )
     return problems
+
+
+def _size_problems(config: RunConfig, cost: Cost) -> list[Problem]:
+    """An error where the network is larger or smaller than the run allows."""
+    millions, limits = cost.parameters / 1e6, config.compute
+    if limits.least_parameters <= millions <= limits.most_parameters:
+        return []
+    beyond = "more than" if millions > limits.most_parameters else "fewer than"
+    limit = limits.most_parameters if millions > limits.most_parameters else limits.least_parameters
+    text = f"The network has {millions:.4g} million parameters, {beyond} the {limit:g} million allowed"
+    return [Problem("error", f"{text}: change the network, or the limit under More settings.")]
 
 
 def _reading_note(config: RunConfig, split: Split, volumes: Sequence[VolumeRow]) -> list[Problem]:

@@ -64,13 +64,13 @@ def store(workspace: Workspace) -> Store:
     return open_store(workspace)
 
 
-def write_two_classes(folder: Path, volumes: int = 2) -> Path:
-    """Writes `images/` and `labels/` with TIFF stacks (8, 32, 32): class 1 is bright, class 2 is brighter."""
+def write_two_classes(folder: Path, volumes: int = 2, side: int = 32) -> Path:
+    """Writes `images/` and `labels/` with TIFF stacks (8, side, side): class 1 is bright, class 2 is brighter."""
     random = np.random.default_rng(0)
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number in range(1, volumes + 1):
-        labels = np.zeros((8, 32, 32), np.uint8)
+        labels = np.zeros((8, side, side), np.uint8)
         labels[:, 4:16, 4:28] = 1
         labels[:, 20:28, 4:28] = 2
         image = (labels * 80 + random.integers(0, 40, labels.shape)).astype(np.uint8)
@@ -80,10 +80,17 @@ def write_two_classes(folder: Path, volumes: int = 2) -> Path:
 
 
 def import_two_classes(
-    workspace: Workspace, store: Store, folder: Path, *, name: str = "Leaves", labelled: bool = True, count: int = 2
+    workspace: Workspace,
+    store: Store,
+    folder: Path,
+    *,
+    name: str = "Leaves",
+    labelled: bool = True,
+    count: int = 2,
+    side: int = 32,
 ) -> int:
     """Imports volumes of two classes, or of none, from two files in `folder`; returns the data set's id."""
-    write_two_classes(folder)
+    write_two_classes(folder, side=side)
 
     def source(kind: str, number: int) -> SourceFile:
         return SourceFile(folder / kind / f"leaf{2 - number % 2}.tif", f"{kind}/leaf{number}.tif")

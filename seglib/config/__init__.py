@@ -231,6 +231,22 @@ class ComputeConfig(Part):
         "network learns; 0 takes half of what is free at the start.",
         json_schema_extra={"unit": "GB"},
     )
+    most_parameters: float = Field(
+        1000.0,
+        gt=0,
+        le=100_000,
+        title="Parameters at most",
+        description="A network with more is refused before it starts.",
+        json_schema_extra={"unit": "million"},
+    )
+    least_parameters: float = Field(
+        0.0,
+        ge=0,
+        le=100_000,
+        title="Parameters at least",
+        description="A network with fewer is refused before it starts.",
+        json_schema_extra={"unit": "million"},
+    )
 
 
 class RunConfig(Part):

@@ -81,6 +81,10 @@ WISHES = {
     "split.folds.folds": 3,
     "normalisation.fixed.low": 10.0,
     "normalisation.fixed.high": 200.0,
+    "model.smp.decoder": "unet",
+    "model.smp.encoder": "resnet18",
+    "model.smp.flat_levels": 2,
+    "compute.least_parameters": 0.001,
     "compute.precision": "fp32",
     "compute.device": "cpu",
     "name": "*My* run",
@@ -182,7 +186,7 @@ def plain_value(config: RunConfig, path: str) -> Any:
 @pytest.fixture
 def six_volumes(workspace, store, tmp_path):
     """Id of a data set that every kind of split can divide in three."""
-    return import_two_classes(workspace, store, tmp_path / "leaves", count=6)
+    return import_two_classes(workspace, store, tmp_path / "leaves", count=6, side=64)
 
 
 @pytest.mark.parametrize("choice", every_kind_once(), ids=lambda choice: "-".join(choice.values()))
