@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.ui.examples import show_examples
 from pages.ui.forms import FormContext, section, sections
-from pages.ui.frame import errors_shown, id_from_url, plain, services, sizes
+from pages.ui.frame import errors_shown, id_from_url, plain, run_label, services, sizes
 from pages.ui.network import show_network
 from pages.ui.report_tab import show_findings
 from seglib.config import RunConfig, parse_run_config
@@ -15,12 +15,13 @@ from seglib.models import config_class
 from seglib.preflight import Preflight, check_run
 from seglib.report import DatasetReport, class_name, findings_of, part_shares, split_of, stored_report
 from seglib.store.datasets import DatasetRow, DatasetSummary, get_dataset, list_datasets
+from seglib.store.runs import checkpoints, list_runs
 from seglib.training.advice import config_for
 
 COLUMNS = (
     ("data", "split", "normalisation"),
     ("patches", "sampling", "augmentation", "length"),
-    ("model", "loss", "optimiser", "schedule"),
+    ("model", "weights", "loss", "optimiser", "schedule"),
 )
 
 
@@ -64,6 +65,7 @@ def _form(dataset: DatasetRow) -> RunConfig:
         prefix,
         choices={
             "device": _devices(),
+            "runs": _trained_runs(),
             "volumes": {volume.name: volume.name for volume in dataset.volumes if volume.has_labels},
         },
         fixed={"patches.shape.z": 1} if _is_flat(prefix, start) else {},
@@ -89,6 +91,13 @@ def _is_flat(prefix: str, start: RunConfig) -> bool:
     chosen = start.model if kind == start.model.kind else config_class(kind)()
     dimensions = st.session_state.get(f"{prefix}.model.{kind}.dimensions")
     return chosen.is_flat if dimensions is None else dimensions == "2D"
+
+
+def _trained_runs() -> dict[int, str]:
+    """Runs whose weights another can start with."""
+    runs = list_runs(services().store, kind="train")
+    trained = {run.id: run_label(run) for run in runs if checkpoints(services().store, run.id)}
+    return {0: "– choose –" if trained else "– no run has a checkpoint yet –", **trained}
 
 
 def _devices() -> dict[str, str]:

@@ -9,7 +9,15 @@ import numpy as np
 import psutil
 import torch
 
-from seglib.config import LabelScheme, RunConfig, UNet2DConfig, UNet3DConfig
+from seglib.config import (
+    FileWeightsConfig,
+    ImageNetConfig,
+    LabelScheme,
+    RunConfig,
+    RunWeightsConfig,
+    UNet2DConfig,
+    UNet3DConfig,
+)
 from seglib.data.normalise import channels_of
 from seglib.data.patches import fitting_patch, patches_per_epoch
 from seglib.data.splits import Member, Region, Shape, Split, describe, split_data
@@ -84,7 +92,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     config = config.model_copy(update={"patches": config.patches.model_copy(update={"shape": seen})})
     shape_problems = _patch_problems(config, wanted) or _norm_problems(config)
     problems += shape_problems + _padding_notes(wanted, patch, split.training, volumes)
-    problems += filter(None, [_disk_problem(workspace)])
+    problems += filter(None, [_disk_problem(workspace), _weights_problem(config)])
     device, available, cost = "", 0, None
     try:
         device, available = _device(config)
@@ -325,6 +333,18 @@ def _disk_problem(workspace: Workspace) -> Problem | None:
     return Problem(
         "error", f"Only {free / 2**20:.0f} MB are free on the disk of the workspace {workspace.root}: make room."
     )
+
+
+def _weights_problem(config: RunConfig) -> Problem | None:
+    """An error where the weights to start with are not said, or are of no use for the network."""
+    match config.weights:
+        case RunWeightsConfig(run=0):
+            return Problem("error", "Choose the run whose weights to start with, or start from scratch.")
+        case FileWeightsConfig(path=path) if not path.strip():
+            return Problem("error", "Say which file holds the weights to start with, or start from scratch.")
+        case ImageNetConfig() if config.model.kind != "smp":
+            return Problem("error", "ImageNet weights are for SM-UNet's encoders: choose that network.")
+    return None
 
 
 def _largest(shapes: Sequence[Shape], stride: Shape) -> Shape:

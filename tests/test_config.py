@@ -58,7 +58,7 @@ LEAVES = [
 
 def test_the_walk_sees_the_tree():
     """Guards the tests below against walking past everything."""
-    wanted = {"split", "normalisation", "sampling", "augmentation", "model", "loss", "optimiser", "schedule"}
+    wanted = {"split", "normalisation", "sampling", "augmentation", "weights", "model", "loss", "optimiser", "schedule"}
     assert {name for name, _ in UNIONS} == wanted
     assert len(UNIONS) >= 12
     assert len(LEAVES) >= 40

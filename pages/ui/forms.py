@@ -24,6 +24,7 @@ SECTION_ICONS = {
     "sampling": ":material/colorize:",
     "augmentation": ":material/auto_fix_high:",
     "model": ":material/hub:",
+    "weights": ":material/school:",
     "loss": ":material/target:",
     "optimiser": ":material/tune:",
     "schedule": ":material/trending_down:",

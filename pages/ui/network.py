@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages.ui.frame import errors_shown, plain, services, sizes
+from pages.ui.frame import errors_shown, services, sizes
 from seglib.config import RunConfig
 from seglib.preflight import Preflight
 from seglib.report import stored_report
@@ -40,7 +40,7 @@ def show_network(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -
             )
         rows = [
             {
-                "Layer": plain(layer.name),
+                "Layer": layer.name,
                 "Kind": layer.kind,
                 "Result (channels, then voxels)": sizes(layer.shape),
                 "Parameters": layer.parameters,

@@ -61,6 +61,13 @@ from seglib.config.splits import (
     VolumeSplitConfig,
 )
 from seglib.config.versions import upgraded
+from seglib.config.weights import (
+    FileWeightsConfig,
+    ImageNetConfig,
+    RunWeightsConfig,
+    ScratchConfig,
+    WeightsConfig,
+)
 from seglib.errors import ConfigError
 from seglib.models import ModelConfig
 from seglib.models.zoo.unet import UNet2DConfig, UNet3DConfig
@@ -84,11 +91,13 @@ __all__ = [
     "DiceLossConfig",
     "EMAugmentationConfig",
     "EncoderRangeConfig",
+    "FileWeightsConfig",
     "FixedRangeConfig",
     "FoldSplitConfig",
     "GridSamplingConfig",
     "GroupSplitConfig",
     "HandSplitConfig",
+    "ImageNetConfig",
     "LabelScheme",
     "LengthConfig",
     "LightAugmentationConfig",
@@ -105,9 +114,11 @@ __all__ = [
     "PredictConfig",
     "RandomSamplingConfig",
     "RunConfig",
+    "RunWeightsConfig",
     "SGDConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "ScratchConfig",
     "SplitConfig",
     "StandardAugmentationConfig",
     "UNet2DConfig",
@@ -115,6 +126,7 @@ __all__ = [
     "ValidationConfig",
     "Varied",
     "VolumeSplitConfig",
+    "WeightsConfig",
     "WholeSamplingConfig",
     "ZScoreConfig",
     "parse_predict_config",
@@ -266,6 +278,7 @@ class RunConfig(Part):
     sampling: SamplingConfig = RandomSamplingConfig()
     augmentation: AugmentationConfig = StandardAugmentationConfig()
     model: ModelConfig = UNet3DConfig()
+    weights: WeightsConfig = ScratchConfig()
     loss: LossConfig = DiceBCELossConfig()
     optimiser: OptimiserConfig = AdamConfig()
     schedule: ScheduleConfig = CosineConfig()

@@ -37,6 +37,11 @@ class ModelPart(Part):
         return False
 
     @property
+    def encoder_names(self) -> tuple[str, ...]:
+        """How the names of the encoder's tensors begin; nothing where it has no encoder of its own."""
+        return ()
+
+    @property
     def any_size(self) -> bool:
         """Whether it takes inputs of other sizes than it was built for."""
         return True

@@ -26,6 +26,7 @@ from seglib.events import CheckpointMade, Event, Note, PreviewMade, PreviewSaved
 from seglib.store import Store
 from seglib.store.datasets import DatasetRow, get_dataset
 from seglib.store.runs import RunRow
+from seglib.tasks.weights import starting_weights
 from seglib.training.advice import with_labels
 from seglib.training.loop import train
 from seglib.workspace import Workspace
@@ -47,7 +48,8 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
     elif run.attempt > 1:
         yield Note("There is no checkpoint yet: starting from the beginning.")
     volumes = open_dataset(workspace, dataset)
-    for event in train(config, volumes, resume=resume, stop=stop):
+    weights = None if resume else starting_weights(workspace, store, config)
+    for event in train(config, volumes, resume=resume, weights=weights, stop=stop):
         match event:
             case CheckpointMade(kind, checkpoint):
                 yield Saving(kind)

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seglib.checkpoints import Checkpoint
-from seglib.config import RunConfig
+from seglib.config import RunConfig, ScratchConfig
 from seglib.data.patches import Batch
 from seglib.data.prefetch import Prefetcher
 from seglib.data.volumes import Volume
@@ -38,18 +38,20 @@ def train(
     volumes: Sequence[Volume],
     *,
     resume: Checkpoint | None = None,
+    weights: Mapping[str, Tensor] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[Event]:
     """Trains a network and says what happens; the last event is `Ended`.
 
     volumes: with labels; split into training and validation, and their label values read, as the config says.
     resume: go on from this state; the rest of the run is then what it would have been.
+    weights: tensors by name that the network starts with, as far as they fit.
     stop: asked after every batch; when it answers true the state is given out and the run ends.
     Raises ConfigError for settings that do not fit the data, TrainingError for a loss that is not finite,
     OutOfMemory where a batch does not fit.
     """
     with out_of_memory_as(_too_large(config)):
-        setup = prepare(config, volumes, resume=resume)
+        setup = prepare(config, volumes, resume=resume, weights=weights)
         yield from _run(_Training(setup, stop or _never))
 
 
@@ -137,6 +139,7 @@ def _steps(training: _Training, batches: Prefetcher[Batch]) -> Iterator[Event]:
     setup, config = training.setup, training.setup.config
     before = time.perf_counter()
     while training.step < setup.total_steps:
+        _freeze(training)
         loss, rate = _step(training, batches.take())
         now = time.perf_counter()
         yield StepDone(training.step, training.epoch, loss, rate, config.patches.batch_size, now - before)
@@ -149,6 +152,16 @@ def _steps(training: _Training, batches: Prefetcher[Batch]) -> Iterator[Event]:
             yield _stopped(training)
             return
     yield Ended("finished")
+
+
+def _freeze(training: _Training) -> None:
+    """Whether the encoder learns follows from the epoch alone, so that a resumed run goes on as it was."""
+    weights = training.setup.config.weights
+    if isinstance(weights, ScratchConfig) or not weights.freeze_epochs:
+        return
+    learns = training.step // training.setup.steps_per_epoch >= weights.freeze_epochs
+    for weight in training.setup.encoder:
+        weight.requires_grad_(learns)
 
 
 def _stopped(training: _Training) -> Ended:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,8 +20,10 @@ from seglib.config import (
 )
 
 
-def build_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser a config describes."""
+def build_optimiser(
+    config: OptimiserConfig, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """The optimiser a config describes. parameters: all of one rate, or groups as torch has them."""
     rate, decay = config.learning_rate, config.weight_decay
     match config:
         case AdamConfig():

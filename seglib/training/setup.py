@@ -1,15 +1,16 @@
 """Everything a training needs, built from its config and volumes before the first step."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seglib.checkpoints import Checkpoint
-from seglib.config import RunConfig
+from seglib.config import ModelConfig, RunConfig, ScratchConfig
 from seglib.data.augment import Augmentation, plan_augmentation
 from seglib.data.normalise import Normalisation, measure
 from seglib.data.parts import TrainingPart, open_parts
@@ -21,6 +22,7 @@ from seglib.inference.devices import choose_device, set_threads, use_half
 from seglib.inference.predict import Predictor
 from seglib.losses import Loss, activation_of, build_loss, outputs_of
 from seglib.models import build_model, model_stride
+from seglib.models.networks.weights import load_into
 from seglib.training.optim import Schedule, build_optimiser
 from seglib.training.preview import PreviewCrop, choose_crop
 
@@ -33,6 +35,7 @@ class Setup:
     """The parts of one training run. predictor shares `network`, in whatever mode that is.
 
     augmentation: None where patches stay as they are; readers: threads that read patches ahead.
+    encoder: weights of the network's encoder, which may be frozen at first.
     """
 
     config: RunConfig
@@ -52,6 +55,7 @@ class Setup:
     voxel_size_nm: tuple[float, float, float]
     contrast: tuple[float, float]
     notes: tuple[str, ...]
+    encoder: tuple[nn.Parameter, ...]
     resumed: Checkpoint | None
 
     @property
@@ -69,8 +73,11 @@ def prepare(
     volumes: Sequence[Volume],
     *,
     resume: Checkpoint | None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> Setup:
     """Reads the volumes and builds network, optimiser and sampler; from `resume` where it is given.
+
+    weights: tensors by name that the network starts with, as far as they fit; not looked at on `resume`.
 
     Raises ConfigError for settings that do not fit the data, CheckpointError where `resume` is of another network.
     """
@@ -83,7 +90,11 @@ def prepare(
     torch.manual_seed(config.length.seed)
     outputs = outputs_of(config.loss, len(names))
     network = build_model(config.model, inputs=normalisation.channels, outputs=outputs, shape=sampler.shape).to(device)
-    optimiser = build_optimiser(config.optimiser, network.parameters())
+    taken = load_into(network, weights) if weights is not None and not resume else None
+    if taken is not None and not taken.kernels:
+        raise ConfigError("None of the weights fits this network: they are of another one.")
+    encoder = encoder_of(config.model, network)
+    optimiser = build_optimiser(config.optimiser, _groups(config, network, encoder))
     steps = -(-sampler.per_epoch // config.patches.batch_size) * config.length.epochs
     schedule = Schedule(config.schedule, optimiser, total_steps=steps)
     if resume:
@@ -106,7 +117,8 @@ def prepare(
         crop=choose_crop(validation),
         voxel_size_nm=volumes[0].voxel_size_nm,
         contrast=volumes[0].contrast,
-        notes=_notes(config, training, validation, predictor, sampler),
+        notes=(*_notes(config, training, validation, predictor, sampler), *((taken.text,) if taken else ())),
+        encoder=encoder,
         resumed=resume,
     )
 
@@ -175,6 +187,28 @@ def memory_for_volumes(config: RunConfig) -> int:
     if config.compute.memory_gb:
         return int(config.compute.memory_gb * 2**30)
     return int(SHARE_OF_FREE * psutil.virtual_memory().available)
+
+
+def encoder_of(config: ModelConfig, network: nn.Module) -> tuple[nn.Parameter, ...]:
+    """The weights of a network's encoder; none where the architecture has no encoder of its own."""
+    wrappers = ("", "network.", "network.network.")
+    starts = tuple(f"{wrapper}{start}" for start in config.encoder_names for wrapper in wrappers)
+    return tuple(weight for name, weight in network.named_parameters() if starts and name.startswith(starts))
+
+
+def _groups(config: RunConfig, network: nn.Module, encoder: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+    """What learns with which rate. Raises ConfigError where an encoder is asked for that there is not."""
+    weights = config.weights
+    if isinstance(weights, ScratchConfig) or (weights.encoder_rate == 1 and not weights.freeze_epochs):
+        return [{"params": list(network.parameters())}]
+    if not encoder:
+        raise ConfigError(
+            "This network has no encoder of its own: set the encoder's learning rate to 1 and freeze it for 0 epochs."
+        )
+    inside = {id(weight) for weight in encoder}
+    rest = [weight for weight in network.parameters() if id(weight) not in inside]
+    rate = config.optimiser.learning_rate * weights.encoder_rate
+    return [{"params": rest}, {"params": list(encoder), "lr": rate}]
 
 
 def _restore(

@@ -21,7 +21,7 @@ from seglib.events import Ended, Started
 from seglib.jobs.foreground import run_in_foreground
 from seglib.models import config_class
 from seglib.store.datasets import get_dataset
-from seglib.store.runs import list_runs
+from seglib.store.runs import CheckpointRow, claim, create_run, end_run, list_runs, set_checkpoint
 from seglib.training.advice import config_for
 from tests.conftest import import_two_classes
 
@@ -85,6 +85,8 @@ WISHES = {
     "model.smp.encoder": "resnet18",
     "model.smp.flat_levels": 2,
     "compute.least_parameters": 0.001,
+    "weights.run.run": 1,
+    "weights.file.path": "/data/weights.pt",
     "compute.precision": "fp32",
     "compute.device": "cpu",
     "name": "*My* run",
@@ -194,6 +196,12 @@ def test_every_setting_of_the_form_is_in_the_stored_run_and_reaches_the_trainer(
     workspace, store, six_volumes, choice, monkeypatch
 ):
     dataset = six_volumes
+    earlier = create_run(store, "train", name="Earlier", config={}, device="cpu")
+    claim(store, earlier, owner="me")
+    set_checkpoint(store, CheckpointRow(earlier, "best", 1, 1, 0.5, "", 0.0))
+    end_run(store, earlier, "finished", owner="me")
+    if choice["weights"] == "imagenet":  # which are for that network only, and in 3D
+        choice = {**choice, "model": "smp"}
     page = open_train(dataset)
     start = config_for(get_dataset(store, dataset))
     wanted = fill(page, dataset, choice, start)
@@ -203,7 +211,7 @@ def test_every_setting_of_the_form_is_in_the_stored_run_and_reaches_the_trainer(
     widget_start.click()
     page.run()
     assert not page.exception
-    (row,) = list_runs(store)
+    row = list_runs(store)[0]
     stored = parse_run_config(row.config)
     assert {name: getattr(stored, name).kind for name in UNIONS} == choice
     for path, value in wanted.items():
@@ -219,6 +227,7 @@ def test_every_setting_of_the_form_is_in_the_stored_run_and_reaches_the_trainer(
         yield Ended("finished")
 
     monkeypatch.setattr(seglib.tasks.training, "train", spy)
+    monkeypatch.setattr(seglib.tasks.training, "starting_weights", lambda *_: None)
     ended = run_in_foreground(workspace, store, row.id, stop=lambda: False, on_event=lambda event: None)
     assert (ended.status, ended.message) == ("finished", "")
     assert handed == [stored]

@@ -19,6 +19,10 @@ class CompactUNetConfig(ModelPart):
     )
 
     @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("down.",)
+
+    @property
     def stride(self) -> Stride:
         return (1, 16, 16)
 

@@ -38,6 +38,10 @@ class VNetConfig(_Monai):
     )
 
     @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("in_tr.", "down_tr")
+
+    @property
     def stride(self) -> Stride:
         return self._sides(16)
 
@@ -52,6 +56,10 @@ class SegResNetConfig(_Monai):
     dropout: float = Field(
         0.0, ge=0, le=0.8, title="Dropout", description="Share of channels switched off at random while training."
     )
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("convInit.", "down_layers.")
 
     @property
     def stride(self) -> Stride:
@@ -70,6 +78,10 @@ class SwinUNETRConfig(_Monai):
     )
 
     @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("swinViT.",)
+
+    @property
     def stride(self) -> Stride:
         return self._sides(32)
 
@@ -83,6 +95,10 @@ class UNETRConfig(_Monai):
         768, title="Hidden size", description="Width of the transformer; 768 is the published one."
     )
     heads: Literal[3, 6, 12] = Field(12, title="Heads", description="Attention heads of each transformer layer.")
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("vit.",)
 
     @property
     def stride(self) -> Stride:
@@ -123,6 +139,10 @@ class DynUNetConfig(_Monai):
         if self.flat_levels >= self.depth:
             raise ValueError(f"flat_levels ({self.flat_levels}) must be fewer than the {self.depth} levels there are")
         return self
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("input_block.", "downsamples.", "bottleneck.")
 
     @property
     def stride(self) -> Stride:
@@ -172,6 +192,10 @@ class BasicUNetConfig(_Monai):
         title="Nested (U-Net++)",
         description="Dense skips between all levels (Zhou et al. 2018); about twice the cost.",
     )
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("conv_0", "down_")
 
     @property
     def stride(self) -> Stride:

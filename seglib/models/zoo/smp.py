@@ -90,6 +90,10 @@ class SMUNetConfig(ModelPart):
         return self
 
     @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("encoder.",)
+
+    @property
     def stride(self) -> Stride:
         levels = PSPNET_LEVELS if self.decoder == "pspnet" else LEVELS
         side = 2**levels

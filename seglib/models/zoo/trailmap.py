@@ -14,6 +14,10 @@ class TrailmapConfig(ModelPart):
     kind: Literal["trailmap"] = "trailmap"
 
     @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("down.",)
+
+    @property
     def stride(self) -> Stride:
         return (8, 8, 8)
 

@@ -102,6 +102,10 @@ class UNet3DConfig(_UNet):
         return self
 
     @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("down.",)
+
+    @property
     def stride(self) -> Stride:
         side = 2 ** (self.depth - 1)
         return (2 ** (self.depth - 1 - self.flat_levels), side, side)
@@ -111,6 +115,10 @@ class UNet2DConfig(_UNet):
     """2D U-Net: works plane by plane."""
 
     kind: Literal["unet_2d"] = "unet_2d"
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        return ("down.",)
 
     @property
     def stride(self) -> Stride:
