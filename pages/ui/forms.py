@@ -35,7 +35,7 @@ SECTION_ICONS = {
     "sample": ":material/blur_on:",
 }
 # A part of more fields than this keeps them folded away: its kind sets them well.
-MANY = 10
+MANY = 14
 # A field whose title begins so belongs to the one before, and stands beside it.
 GOES_ON = "…"
 

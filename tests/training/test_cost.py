@@ -96,6 +96,7 @@ def peak(field="VmHWM"):
 shape = config.patches.shape
 with torch.device("meta"):
     build_model(config.model, inputs=1, outputs=1, shape=shape)  # so that imports do not count
+build_optimiser(config.optimiser, [torch.zeros(1, requires_grad=True)])
 with open("/proc/self/clear_refs", "w") as refs:
     refs.write("5")  # the peak starts anew
 before = peak("VmRSS")
