@@ -112,9 +112,22 @@ def _summary(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> No
     _costs(dataset, config, preflight)
     report = stored_report(services().workspace, dataset)
     _parts(dataset, config, preflight, report)
+    _offer_patch(dataset, config, preflight)
     for problem in preflight.problems:
         show = st.error if problem.kind == "error" else st.warning
         show(plain(problem.text), icon=":material/error:" if problem.kind == "error" else ":material/warning:")
+
+
+def _offer_patch(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> None:
+    """A button that takes the nearest patch the network works with, where the one set does not."""
+    if preflight.works == config.patches.shape:
+        return
+
+    def take() -> None:
+        for axis, side in zip("zyx", preflight.works, strict=True):
+            st.session_state[f"train.{dataset.id}.patches.shape.{axis}"] = side
+
+    st.button(f"Use patches of {sizes(preflight.works)}", icon=":material/grid_view:", on_click=take, key="train.fit")
 
 
 def _costs(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> None:

@@ -50,6 +50,7 @@ class Preflight:
     cost: None where it could not be estimated; memory_available: bytes free on the device.
     training, validation, test: (volume name, which part of it) of what trains, what judges and what is kept back.
     patch: (z, y, x) that is drawn, no larger than the training parts; steps_per_epoch: 0 where that is not known.
+    works: the patch nearest to the one asked for that the network takes.
     """
 
     problems: tuple[Problem, ...]
@@ -63,6 +64,7 @@ class Preflight:
     validation_voxels: int
     test_voxels: int
     patch: Shape
+    works: Shape
     steps_per_epoch: int
     classes: tuple[str, ...]
 
@@ -117,6 +119,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
         validation_voxels=_voxels(split.validation),
         test_voxels=_voxels(split.test),
         patch=patch,
+        works=_nearest(wanted, model_stride(config.model)),
         steps_per_epoch=-(-patches // config.patches.batch_size),
         classes=classes,
     )
@@ -206,7 +209,7 @@ def _patch_problems(config: RunConfig, wanted: Shape) -> list[Problem]:
         return [Problem("error", f"A 2D network works plane by plane: set the patch's z to 1 (it is {wanted[0]}).")]
     if not any(side % step for side, step in zip(wanted, stride, strict=True)):
         return []
-    works = " × ".join(str(max(step, round(side / step) * step)) for side, step in zip(wanted, stride, strict=True))
+    works = _sizes(_nearest(wanted, stride))
     return [
         Problem(
             "error",
@@ -214,6 +217,12 @@ def _patch_problems(config: RunConfig, wanted: Shape) -> list[Problem]:
             f"(z × y × x). {works} works{', or take a smaller depth' if hasattr(config.model, 'depth') else ''}.",
         )
     ]
+
+
+def _nearest(wanted: Shape, stride: Shape) -> Shape:
+    """The patch nearest to one that a network of this stride takes."""
+    z, y, x = (max(step, round(side / step) * step) for side, step in zip(wanted, stride, strict=True))
+    return z, y, x
 
 
 def _padding_notes(

@@ -12,14 +12,19 @@ from seglib.config import (
     BlockSplitConfig,
     ComputeConfig,
     DataConfig,
+    EncoderRangeConfig,
+    FileWeightsConfig,
     GridSamplingConfig,
+    ImageNetConfig,
     PatchConfig,
+    RunWeightsConfig,
     UNet2DConfig,
     UNet3DConfig,
     VolumeSplitConfig,
     WholeSamplingConfig,
 )
 from seglib.config.labels import LabelClass, LabelScheme
+from seglib.models.zoo.monai import VNetConfig
 from seglib.preflight import Problem, check_run
 from seglib.store.datasets import get_dataset
 from tests.conftest import import_two_classes, small_config
@@ -113,6 +118,39 @@ def test_a_patch_that_is_no_multiple_of_the_stride_gets_one_that_works(workspace
     )
     assert "sides must be multiples of 4 × 4 × 4" in the_error(found)
     assert "4 × 16 × 16 works" in the_error(found)
+
+
+def test_the_nearest_patch_that_works_is_told(workspace, rows, config):
+    model = UNet3DConfig(depth=3)
+    found = check_run(workspace, rows, config(model=model, patches=PatchConfig(shape=(5, 15, 1), batch_size=1)))
+    assert found.works == (4, 16, 4)
+    assert check_run(workspace, rows, config()).works == (4, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (RunWeightsConfig(), "Choose the run"),
+        (FileWeightsConfig(path="  "), "which file"),
+        (ImageNetConfig(), "for SM-UNet's encoders"),
+    ],
+)
+def test_weights_that_are_not_said_or_of_no_use(workspace, rows, config, weights, words):
+    assert words in the_error(check_run(workspace, rows, config(weights=weights)))
+
+
+@pytest.mark.parametrize(("limits", "words"), [({"most_parameters": 0.0001}, "more than the 0.0001 million"),
+                                               ({"least_parameters": 5.0}, "fewer than the 5 million")])  # fmt: skip
+def test_limits_on_parameters_refuse_to_start(workspace, rows, dataset, limits, words):
+    compute = ComputeConfig(device="cpu", precision="fp32", **limits)
+    assert words in the_error(check_run(workspace, rows, small_config(dataset, compute=compute)))
+
+
+def test_what_a_network_says_of_a_patch_is_passed_on(workspace, rows, config):
+    """Three channels are too many for V-Net's sixteen."""
+    found = check_run(workspace, rows, config(model=VNetConfig(), normalisation=EncoderRangeConfig(),
+                                              patches=PatchConfig(shape=(16, 16, 16), batch_size=2)))  # fmt: skip
+    assert "3 do not divide 16" in the_error(found)
 
 
 def test_a_2d_network_with_a_deep_patch(workspace, rows, config):

@@ -280,6 +280,20 @@ def test_a_setting_that_cannot_run_is_said_and_keeps_start_shut(dataset, store):
     assert list_runs(store) == []
 
 
+def test_a_patch_that_fits_is_one_click_away(dataset):
+    page = open_train(dataset)
+    assert not [button for button in page.button if button.key == "train.fit"]
+    put(page, f"train.{dataset}.patches.shape.y", 33)
+    page.run()
+    offer = next(button for button in page.button if button.key == "train.fit")
+    assert "× 32 ×" in offer.label
+    offer.click()
+    page.run()
+    assert not page.error
+    assert widget(page, f"train.{dataset}.patches.shape.y").value == 32
+    assert not [button for button in page.button if button.key == "train.fit"]
+
+
 def test_the_usual_shares_are_one_click_away(dataset, store):
     page = open_train(dataset)
     key = f"train.{dataset}.split.auto.validation_share"
