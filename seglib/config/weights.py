@@ -1,6 +1,6 @@
 """What weights a network starts with."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,8 +13,8 @@ class ScratchConfig(Part):
     kind: Literal["scratch"] = "scratch"
 
 
-class _Learnt(Part):
-    freeze_epochs: int = Field(
+def _freeze_epochs() -> Any:
+    return Field(
         0,
         ge=0,
         le=10_000,
@@ -22,7 +22,10 @@ class _Learnt(Part):
         description="For so many epochs the encoder stays as it is and only what follows it learns.",
         json_schema_extra={"unit": "epochs"},
     )
-    encoder_rate: float = Field(
+
+
+def _encoder_rate() -> Any:
+    return Field(
         1.0,
         gt=0,
         le=1,
@@ -31,13 +34,15 @@ class _Learnt(Part):
     )
 
 
-class ImageNetConfig(_Learnt):
+class ImageNetConfig(Part):
     """ImageNet: the encoder as it was trained on photographs; for SM-UNet, downloaded once."""
 
     kind: Literal["imagenet"] = "imagenet"
+    freeze_epochs: int = _freeze_epochs()
+    encoder_rate: float = _encoder_rate()
 
 
-class RunWeightsConfig(_Learnt):
+class RunWeightsConfig(Part):
     """From a run: what an earlier run of this workspace learned."""
 
     kind: Literal["run"] = "run"
@@ -47,9 +52,11 @@ class RunWeightsConfig(_Learnt):
     checkpoint: Literal["best", "last"] = Field(
         "best", title="Checkpoint", description="The best one on its validation part, or the last one."
     )
+    freeze_epochs: int = _freeze_epochs()
+    encoder_rate: float = _encoder_rate()
 
 
-class FileWeightsConfig(_Learnt):
+class FileWeightsConfig(Part):
     """From a file: safetensors, or .pt and .pth, on the server."""
 
     kind: Literal["file"] = "file"
@@ -60,6 +67,8 @@ class FileWeightsConfig(_Learnt):
         description="Its place on the server, within the folders open to imports. Nothing in it is run; .pt and .pth "
         "are read for their tensors alone, in a process of its own.",
     )
+    freeze_epochs: int = _freeze_epochs()
+    encoder_rate: float = _encoder_rate()
 
 
 WeightsConfig = Annotated[
