@@ -208,7 +208,11 @@ def _patch_problems(config: RunConfig, wanted: Shape) -> list[Problem]:
     if is_flat(config.model) and wanted[0] != 1:
         return [Problem("error", f"A 2D network works plane by plane: set the patch's z to 1 (it is {wanted[0]}).")]
     if not any(side % step for side, step in zip(wanted, stride, strict=True)):
-        return []
+        seen, least = config.patches.shape, config.model.smallest
+        if all(side >= need for side, need in zip(seen, least, strict=True)):
+            return []
+        text = f"The network needs patches of at least {_sizes(least)} (z × y × x), and {_sizes(seen)} are taken"
+        return [Problem("error", f"{text}: take larger ones where the volumes are that large, or another network.")]
     works = _sizes(_nearest(wanted, stride))
     return [
         Problem(

@@ -25,6 +25,7 @@ from seglib.config import (
 )
 from seglib.config.labels import LabelClass, LabelScheme
 from seglib.models.zoo.monai import VNetConfig
+from seglib.models.zoo.smp import SMUNetConfig
 from seglib.preflight import Problem, check_run
 from seglib.store.datasets import get_dataset
 from tests.conftest import import_two_classes, small_config
@@ -144,6 +145,12 @@ def test_weights_that_are_not_said_or_of_no_use(workspace, rows, config, weights
 def test_limits_on_parameters_refuse_to_start(workspace, rows, dataset, limits, words):
     compute = ComputeConfig(device="cpu", precision="fp32", **limits)
     assert words in the_error(check_run(workspace, rows, small_config(dataset, compute=compute)))
+
+
+def test_a_network_that_needs_larger_patches_than_there_are(workspace, rows, config):
+    model = SMUNetConfig(encoder="resnet18", decoder="pan")
+    found = check_run(workspace, rows, config(model=model, patches=PatchConfig(shape=(128, 128, 128), batch_size=1)))
+    assert "at least 128 × 128 × 128 (z × y × x), and 32 × 32 × 32 are taken" in the_error(found)
 
 
 def test_what_a_network_says_of_a_patch_is_passed_on(workspace, rows, config):

@@ -41,11 +41,6 @@ class ModelPart(Part):
         """How the names of the encoder's tensors begin; nothing where it has no encoder of its own."""
         return ()
 
-    @property
-    def any_size(self) -> bool:
-        """Whether it takes inputs of other sizes than it was built for."""
-        return True
-
 
 @dataclass(frozen=True)
 class Architecture:

@@ -104,10 +104,6 @@ class UNETRConfig(_Monai):
     def stride(self) -> Stride:
         return self._sides(16)
 
-    @property
-    def any_size(self) -> bool:
-        return False
-
 
 class DynUNetConfig(_Monai):
     """DynUNet: the U-Net of nnU-Net (Isensee et al. 2021), with instance norm and leaky ReLU."""
