@@ -54,7 +54,8 @@ def _choose(runs: list[RunRow]) -> list[RunRow]:
                 "Name": run.name,
                 "State": run.status,
                 "Best validation score": row.score
-                if (row := checkpoints(services().store, run.id).get("best"))
+                # Without labels it is a loss, which cannot be compared with Dice.
+                if (row := checkpoints(services().store, run.id).get("best")) and (row.score or 0) >= 0
                 else None,
                 "Created": moment(run.created_at),
             }

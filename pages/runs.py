@@ -146,16 +146,21 @@ def _state(run_id: int) -> None:
         help="Training patches a second, over the last steps.",
     )
     cells[4].metric("Time left", duration(run.seconds_left) if not run.is_over else "–")
-    score = last_value(services().store, run.id, "val/dice")
+    score, loss = (last_value(services().store, run.id, f"val/{name}") for name in ("dice", "loss"))
+    unlabelled = score is None and loss is not None
+    shown = loss if unlabelled else score
+    reached = best.score if best else None
     cells[5].metric(
-        "Validation Dice",
-        "–" if score is None else f"{score:.4f}",
-        f"best {config.validation.best_by} {best.score:.4f}, epoch {best.epoch}"
-        if best and best.score is not None
+        "Validation loss" if unlabelled else "Validation Dice",
+        "–" if shown is None else f"{shown:.4f}",
+        f"best {'loss' if unlabelled else config.validation.best_by} {abs(reached):.4f}, epoch {best.epoch}"
+        if best and reached is not None
         else None,
         delta_color="off",
         delta_arrow="off",
-        help="Mean over classes, counted over every voxel of the validation part, at threshold 0.5.",
+        help="Of the whole validation part, in which nothing is labelled: there is no Dice to show."
+        if unlabelled
+        else "Mean over classes, counted over every voxel of the validation part, at threshold 0.5.",
     )
 
 

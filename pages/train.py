@@ -27,9 +27,9 @@ COLUMNS = (
 
 def main() -> None:
     st.title("Train")
-    datasets = {row.id: row for row in list_datasets(services().store) if row.labelled_count}
+    datasets = {row.id: row for row in list_datasets(services().store) if row.volume_count}
     if not datasets:
-        st.info("There is no data set with labels yet. Import one, or make the demo data, on the Datasets page.")
+        st.info("There is no data set yet. Import one, or make the demo data, on the Datasets page.")
         st.page_link("datasets.py", label="Go to Datasets", icon=":material/stacks:")
         return
     dataset = _pick(datasets)
@@ -44,13 +44,14 @@ def main() -> None:
 
 def _pick(datasets: dict[int, DatasetSummary]) -> DatasetRow:
     asked = id_from_url("dataset")
-    index = list(datasets).index(asked) if asked in datasets else 0
+    labelled = [key for key, row in datasets.items() if row.labelled_count]
+    first = asked if asked in datasets else (labelled or list(datasets))[0]
     chosen = st.selectbox(
         "Data set",
         list(datasets),
-        index=index,
-        format_func=lambda key: f"{key} · {datasets[key].name}",
-        help="The images and labels to learn from. Only data sets with labels are listed.",
+        index=list(datasets).index(first),
+        format_func=lambda key: f"{key} · {datasets[key].name}{'' if datasets[key].labelled_count else ' (no labels)'}",
+        help="The images and labels to learn from. Without labels only WNet3D learns.",
         key=f"train.dataset.{asked}",
     )
     return get_dataset(services().store, chosen)
@@ -61,12 +62,13 @@ def _form(dataset: DatasetRow) -> RunConfig:
     start = config_for(dataset)
     # Each data set has a form of its own, as what fits one need not fit the next.
     prefix = f"train.{dataset.id}"
+    labelled = any(volume.has_labels for volume in dataset.volumes)
     context = FormContext(
         prefix,
         choices={
             "device": _devices(),
             "runs": _trained_runs(),
-            "volumes": {volume.name: volume.name for volume in dataset.volumes if volume.has_labels},
+            "volumes": {volume.name: volume.name for volume in dataset.volumes if volume.has_labels or not labelled},
         },
         fixed={"patches.shape.z": 1} if _is_flat(prefix, start) else {},
         given={"data.dataset": dataset.id, "data.labels": dataset.labels.model_dump()},

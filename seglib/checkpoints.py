@@ -33,6 +33,7 @@ class Checkpoint:
     channels: image channels the network takes.
     network, optimiser, schedule: state dicts; random: states of torch's generators.
     partial: sums of the epoch under way. best_score: best validation score so far, None before the first.
+    Where nothing is annotated the score is the loss, negative.
     """
 
     config: RunConfig

@@ -26,9 +26,9 @@ from seglib.inference.devices import choose_device, use_half
 from seglib.models import is_flat, model_stride
 from seglib.models.networks.unet import GROUPS
 from seglib.store.datasets import DatasetRow, VolumeRow
-from seglib.training.advice import with_labels
+from seglib.training.advice import learned_volumes, with_labels
 from seglib.training.cost import Cost, estimate_cost
-from seglib.training.setup import memory_for_volumes
+from seglib.training.setup import NEEDS_LABELS, class_names, memory_for_volumes
 from seglib.workspace import Workspace
 
 MOST_OF_MEMORY = 0.9
@@ -78,11 +78,12 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     problems: list[Problem] = []
     config = with_labels(config, dataset.labels)
     wanted = config.patches.shape
-    volumes = [volume for volume in dataset.volumes if volume.has_labels]
+    volumes = learned_volumes(dataset, config)
     problems += _data_problems(workspace, dataset, volumes)
-    problems += _label_problems(dataset, volumes, config.data.scheme)
+    if config.model.needs_labels:
+        problems += _label_problems(dataset, volumes, config.data.scheme)
     try:
-        classes = config.data.scheme.names(config.data.task)
+        classes = class_names(config)
     except ConfigError as error:
         classes = ()
         if volumes:  # else it was said that there are no labels at all
@@ -148,9 +149,7 @@ def _patches(config: RunConfig, shapes: Sequence[Shape]) -> tuple[Shape, int, Sh
 def _data_problems(workspace: Workspace, dataset: DatasetRow, volumes: Sequence[VolumeRow]) -> list[Problem]:
     problems = []
     if not volumes:
-        problems.append(
-            Problem("error", f"{dataset.name} has no labels, and training needs them: import it with labels.")
-        )
+        problems.append(Problem("error", f"{dataset.name} has no labels, and {NEEDS_LABELS}"))
     for volume in volumes:
         if not workspace.volume(volume.id).exists():
             problems.append(Problem("error", f"{volume.name}: its files are gone from the workspace. Import it again."))
@@ -162,7 +161,7 @@ def _data_problems(workspace: Workspace, dataset: DatasetRow, volumes: Sequence[
                     f"{volumes[0].shape_czyx[0]}: all volumes of a data set must have the same.",
                 )
             )
-    unlabelled = [volume.name for volume in dataset.volumes if not volume.has_labels]
+    unlabelled = [volume.name for volume in dataset.volumes if volume not in volumes]
     if unlabelled and volumes:
         problems.append(Problem("warning", f"Without labels, and left out: {_some(unlabelled)}."))
     return problems

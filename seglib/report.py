@@ -19,7 +19,7 @@ from seglib.data.splits import Member, Split, split_data
 from seglib.data.volumes import open_volume
 from seglib.errors import ConfigError, WorkCancelled
 from seglib.store.datasets import DatasetRow
-from seglib.training.advice import config_for
+from seglib.training.advice import config_for, learned_volumes
 from seglib.workspace import Workspace
 
 VERSION = 1
@@ -99,14 +99,15 @@ def part_shares(report: DatasetReport, split: Split) -> dict[str, dict[int, floa
 
 def split_of(dataset: DatasetRow, config: RunConfig) -> Split | None:
     """The split of a run, with the numbers of the report's volumes; None where the data cannot be divided so."""
-    labelled = [index for index, row in enumerate(dataset.volumes) if row.has_labels]
-    members = [Member(row.name, row.shape_zyx, row.group) for row in dataset.volumes if row.has_labels]
+    used = learned_volumes(dataset, config)
+    places = [index for index, row in enumerate(dataset.volumes) if row in used]
+    members = [Member(row.name, row.shape_zyx, row.group) for row in used]
     try:
         split = split_data(members, config.split, config.length.seed)
     except (ConfigError, ValueError):
         return None
     parts = (split.training, split.validation, split.test)
-    return Split(*(tuple(replace(region, volume=labelled[region.volume]) for region in part) for part in parts))
+    return Split(*(tuple(replace(region, volume=places[region.volume]) for region in part) for part in parts))
 
 
 def class_name(labels: LabelScheme, value: int) -> str:

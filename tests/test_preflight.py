@@ -28,6 +28,7 @@ from seglib.models.zoo.monai import VNetConfig
 from seglib.models.zoo.smp import SMUNetConfig
 from seglib.preflight import Problem, check_run
 from seglib.store.datasets import get_dataset
+from seglib.training.setup import NEEDS_LABELS
 from tests.conftest import import_two_classes, small_config
 
 FOREGROUND = DataConfig(dataset=1, task="foreground")
@@ -69,7 +70,7 @@ def test_good_settings_are_ready_and_what_they_will_do_is_told(workspace, rows, 
 def test_no_labels(workspace, store, config, tmp_path, task):
     bare = get_dataset(store, import_two_classes(workspace, store, tmp_path / "bare", name="Bare", labelled=False))
     found = check_run(workspace, bare, config(data=DataConfig(dataset=bare.id, task=task)))
-    assert the_error(found) == "Bare has no labels, and training needs them: import it with labels."
+    assert the_error(found) == f"Bare has no labels, and {NEEDS_LABELS}"
     assert (found.training, found.validation, found.cost) == ((), (), None)
 
 

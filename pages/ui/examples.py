@@ -6,7 +6,7 @@ from pages.ui.frame import errors_shown, plain, services
 from seglib.config import RunConfig
 from seglib.data.volumes import open_volume
 from seglib.store.datasets import DatasetRow
-from seglib.training.advice import with_labels
+from seglib.training.advice import learned_volumes, with_labels
 
 ROW = 4
 
@@ -29,6 +29,7 @@ def show_examples(dataset: DatasetRow, config: RunConfig) -> None:
         labels = st.toggle("Labels", True, key=f"examples.{dataset.id}.labels")
     with errors_shown(), st.spinner("Drawing patches …"):
         text = with_labels(config, dataset.labels).model_dump_json(exclude={"model", "name", "length", "checkpoints"})
+        text += str(config.model.needs_labels)
         examples = _drawn(text, config, dataset, st.session_state.get(seed_key, 0))
         for first in range(0, len(examples), ROW):
             for column, example in zip(st.columns(ROW), examples[first : first + ROW], strict=False):
@@ -45,6 +46,6 @@ def _drawn(settings: str, _config: RunConfig, _dataset: DatasetRow, seed: int) -
 
     del settings  # the key
     workspace = services().workspace
-    rows = [row for row in _dataset.volumes if row.has_labels]
+    rows = learned_volumes(_dataset, _config)
     volumes = [open_volume(workspace.volume(row.id), group=row.group) for row in rows]
     return draw_examples(with_labels(_config, _dataset.labels), volumes, seed=seed)

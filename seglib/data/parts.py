@@ -14,7 +14,6 @@ from seglib.config.labels import IGNORE, LabelScheme, Task
 from seglib.data.splits import Region, Shape
 from seglib.data.targets import learn, margin
 from seglib.data.volumes import Array, Volume
-from seglib.errors import ConfigError
 
 Start = tuple[int, int, int]
 
@@ -125,6 +124,7 @@ def open_parts(
 ) -> tuple[tuple[TrainingPart, ...], int]:
     """The parts of these regions, and how many bytes of memory those kept there take.
 
+    Of a volume without labels no voxel is annotated.
     memory_bytes: the smallest are kept in memory as far as this goes, the others are read as they are needed.
     """
     order = sorted(range(len(regions)), key=lambda i: part_bytes(volumes[regions[i].volume], regions[i]))
@@ -138,15 +138,19 @@ def open_parts(
 
     def opened(index: int, region: Region) -> TrainingPart:
         volume = volumes[region.volume]
+        image = RegionView(volume.image, region) if index not in kept else _read(volume.image, region)
         if volume.labels is None:
-            raise ConfigError(f"{volume.name} has no labels, and training needs them.")
+            # One byte stands for all voxels.
+            return TrainingPart(volume.name, image, np.broadcast_to(np.uint8(IGNORE), region.shape))
         if index not in kept:
-            target = TargetView(volume.labels, region, scheme, task)
-            return TrainingPart(volume.name, RegionView(volume.image, region), target)
-        image = np.asarray(volume.image[(slice(None), *region.slices)])
+            return TrainingPart(volume.name, image, TargetView(volume.labels, region, scheme, task))
         return TrainingPart(volume.name, image, learn(np.asarray(volume.labels[region.slices]), scheme, task))
 
     return tuple(opened(index, region) for index, region in enumerate(regions)), used
+
+
+def _read(image: Array, region: Region) -> NDArray[Any]:
+    return np.asarray(image[(slice(None), *region.slices)])
 
 
 def _moved(key: Sequence[Any], region: Region) -> tuple[slice, ...]:

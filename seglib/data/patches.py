@@ -78,7 +78,7 @@ class PatchSampler:
 
     shape: (z, y, x) of a patch, see `fitting_patch`; stride: what sides of whole volumes are rounded up to.
     reach: how much more (z, y, x) is read around every patch, on both sides, for augmentation to turn it in.
-    Every patch drawn by chance holds an annotated voxel.
+    Every patch drawn by chance holds an annotated voxel; with `anywhere` labels are not looked at.
     Raises ConfigError where nothing is annotated.
     """
 
@@ -92,6 +92,7 @@ class PatchSampler:
         stride: Shape = (1, 1, 1),
         reach: Shape = (0, 0, 0),
         seed: int = 0,
+        anywhere: bool = False,
     ) -> None:
         self._parts = parts
         self._normalisation = normalisation
@@ -101,8 +102,9 @@ class PatchSampler:
         self._reach = reach
         self._seed = seed
         self.per_epoch = patches_per_epoch(config, [part.shape for part in parts], shape)
-        self._listings = list_parts(parts)
-        if not any(listing.annotated_count for listing in self._listings):
+        self._anywhere = anywhere
+        self._listings = [] if anywhere else list_parts(parts)
+        if not anywhere and not any(listing.annotated_count for listing in self._listings):
             raise ConfigError("No voxel of the training part is annotated. Look under Labels on the Datasets page.")
 
     def batch(self, step: int, size: int) -> Batch:
@@ -161,14 +163,13 @@ class PatchSampler:
         return best
 
     def _one(self, config: RandomSamplingConfig | ClassSamplingConfig, rng: np.random.Generator) -> Window:
-        if rng.random() < config.foreground_share and self._classes:
+        if not self._anywhere and rng.random() < config.foreground_share and self._classes:
             weights = self._class_weights if isinstance(config, ClassSamplingConfig) else self._foreground_weights
             index, value = divmod(int(rng.choice(weights.size, p=weights.ravel())), len(self._classes))
             return self._around(index, self._listings[index].voxels[self._classes[value]], rng)
         index = int(rng.choice(len(self._parts), p=self._part_weights))
-        listing = self._listings[index]
-        if listing.annotated.size:
-            return self._around(index, listing.annotated, rng)
+        if not self._anywhere and self._listings[index].annotated.size:
+            return self._around(index, self._listings[index].annotated, rng)
         room = self._parts[index].shape
         start = [int(rng.integers(0, max(0, r - s) + 1)) for r, s in zip(room, self.shape, strict=True)]
         return Window(index, (start[0], start[1], start[2]), self.shape)
@@ -179,7 +180,10 @@ class PatchSampler:
 
     @cached_property
     def _part_weights(self) -> NDArray[np.float64]:
-        counts = np.array([listing.annotated_count for listing in self._listings], np.float64)
+        if self._anywhere:
+            counts = np.array([part.target.size for part in self._parts], np.float64)
+        else:
+            counts = np.array([listing.annotated_count for listing in self._listings], np.float64)
         return counts / counts.sum()
 
     @cached_property

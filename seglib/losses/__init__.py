@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from seglib.config import BCELossConfig, CrossEntropyLossConfig, DiceBCELossConfig, DiceLossConfig, LossConfig
 from seglib.config.labels import IGNORE
+from seglib.models.base import SelfJudged
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Activation = Literal["sigmoid", "softmax"]
@@ -35,11 +36,16 @@ def build_loss(config: LossConfig) -> Loss:
             return lambda logits, target: cross_entropy(logits, target, label_smoothing=smoothing)
 
 
-def total_loss(loss: Loss, found: Tensor | list[Tensor], target: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
+def total_loss(
+    loss: Loss, found: Tensor | list[Tensor] | SelfJudged, target: Tensor, network: nn.Module
+) -> tuple[Tensor, Tensor]:
     """The logits that count, and the loss of all that a network found.
 
-    found: logits, or those of several depths or stacks, whose losses add up with the network's own `loss_weights`.
+    found: logits, or those of several depths or stacks, whose losses add up with the network's own `loss_weights`;
+    or what a network gives that judges itself, whose loss stands for `loss`.
     """
+    if isinstance(found, SelfJudged):
+        return found.logits, found.loss
     if isinstance(found, Tensor):
         return found, loss(found, target)
     weights: list[float] = network.loss_weights  # type: ignore[assignment]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from seglib.part import Part
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Stride = tuple[int, int, int]
 
@@ -37,9 +37,25 @@ class ModelPart(Part):
         return False
 
     @property
+    def needs_labels(self) -> bool:
+        """False for a network that learns from images alone and judges itself; see `SelfJudged`."""
+        return True
+
+    @property
     def encoder_names(self) -> tuple[str, ...]:
         """How the names of the encoder's tensors begin; nothing where it has no encoder of its own."""
         return ()
+
+
+@dataclass(frozen=True)
+class SelfJudged:
+    """What a network that needs no labels gives while it trains, and whenever its method `judge` is called.
+
+    logits: (N, outputs, Z, Y, X); loss: its own, a scalar, float32.
+    """
+
+    logits: "Tensor"
+    loss: "Tensor"
 
 
 @dataclass(frozen=True)

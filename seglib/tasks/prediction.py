@@ -26,6 +26,7 @@ from seglib.models import build_model
 from seglib.store import Store
 from seglib.store.datasets import VolumeRow, get_dataset, get_summary, get_volume
 from seglib.store.runs import RunRow, checkpoints, get_run
+from seglib.training.advice import learned_volumes
 from seglib.training.setup import make_predictor
 from seglib.workspace import Workspace
 
@@ -202,12 +203,12 @@ def _seen_in_training(store: Store, volume: VolumeRow, config: RunConfig) -> str
     """A sentence that says whether the run learned from the volume, so that scores are not taken for more."""
     if volume.dataset_id != config.data.dataset:
         return "The run has never seen this volume."
-    labelled = [row for row in get_dataset(store, config.data.dataset).volumes if row.has_labels]
-    members = [Member(row.name, row.shape_zyx, row.group) for row in labelled]
+    learned = learned_volumes(get_dataset(store, config.data.dataset), config)
+    members = [Member(row.name, row.shape_zyx, row.group) for row in learned]
     split = split_data(members, config.split, config.length.seed)
 
     def holds(regions: tuple[Region, ...]) -> bool:
-        return any(labelled[region.volume].id == volume.id for region in regions)
+        return any(learned[region.volume].id == volume.id for region in regions)
 
     if holds(split.training) and holds(split.validation):
         return "The run learned from one part of this volume and chose its best checkpoint on the other."

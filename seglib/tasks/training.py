@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from seglib.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from seglib.config import parse_run_config
+from seglib.config import RunConfig, parse_run_config
 from seglib.data.volumes import (
     TRUTH,
     Volume,
@@ -27,8 +27,9 @@ from seglib.store import Store
 from seglib.store.datasets import DatasetRow, get_dataset
 from seglib.store.runs import RunRow
 from seglib.tasks.weights import starting_weights
-from seglib.training.advice import with_labels
+from seglib.training.advice import learned_volumes, with_labels
 from seglib.training.loop import train
+from seglib.training.setup import NEEDS_LABELS
 from seglib.workspace import Workspace
 
 Stop = Callable[[], bool]
@@ -47,7 +48,7 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
         yield Note(f"Going on after step {resume.step}.")
     elif run.attempt > 1:
         yield Note("There is no checkpoint yet: starting from the beginning.")
-    volumes = open_dataset(workspace, dataset)
+    volumes = open_dataset(workspace, dataset, config)
     weights = None if resume else starting_weights(workspace, store, config)
     for event in train(config, volumes, resume=resume, weights=weights, stop=stop):
         match event:
@@ -60,12 +61,12 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
                 yield event
 
 
-def open_dataset(workspace: Workspace, dataset: DatasetRow) -> list[Volume]:
-    """The labelled volumes of a data set, nothing read yet. Raises ConfigError where there are none."""
-    labelled = [row for row in dataset.volumes if row.has_labels]
-    if not labelled:
-        raise ConfigError(f"{dataset.name} has no labels, and training needs them: import it with labels.")
-    return [open_volume(workspace.volume(row.id), group=row.group) for row in labelled]
+def open_dataset(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> list[Volume]:
+    """The volumes a run is about, nothing read yet. Raises ConfigError where there are none."""
+    rows = learned_volumes(dataset, config)
+    if not rows:
+        raise ConfigError(f"{dataset.name} has no labels, and {NEEDS_LABELS}")
+    return [open_volume(workspace.volume(row.id), group=row.group) for row in rows]
 
 
 def latest_checkpoint(workspace: Workspace, run_id: int) -> tuple[Checkpoint | None, list[str]]:

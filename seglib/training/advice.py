@@ -16,22 +16,28 @@ from seglib.config import (
 )
 from seglib.data.splits import Member, Shape, split_data
 from seglib.data.volumes import VoxelSize
-from seglib.errors import ConfigError
-from seglib.store.datasets import DatasetRow
+from seglib.models.zoo.wnet import WNetConfig
+from seglib.store.datasets import DatasetRow, VolumeRow
 
 DEMO_NAME = "Demo cells"
 PATCH_VOXELS = 64**3
 WANTED_2D: Shape = (1, 256, 256)
 DEEPEST = 4
+UNLABELLED_CHANNELS = 16
 
 
 def config_for(dataset: DatasetRow) -> RunConfig:
-    """Settings that can run on a data set as they are. Raises ConfigError where it has no labels."""
+    """Settings that can run on a data set as they are; without any labels, of a network that needs none."""
     labelled = [volume for volume in dataset.volumes if volume.has_labels]
-    if not labelled:
-        raise ConfigError(f"{dataset.name} has no labels, and training needs them: import it with labels.")
-    members = [Member(volume.name, volume.shape_zyx, volume.group) for volume in labelled]
-    return first_config(dataset.id, members, labels=dataset.labels, voxel_size_nm=labelled[0].voxel_size_nm)
+    members = [Member(volume.name, volume.shape_zyx, volume.group) for volume in labelled or dataset.volumes]
+    first = (labelled or dataset.volumes)[0]
+    config = first_config(dataset.id, members, labels=dataset.labels, voxel_size_nm=first.voxel_size_nm)
+    return config if labelled else _unlabelled(config)
+
+
+def learned_volumes(dataset: DatasetRow, config: RunConfig) -> list[VolumeRow]:
+    """The volumes of a data set a run is about: those with labels, or all for a network that needs none."""
+    return [volume for volume in dataset.volumes if volume.has_labels or not config.model.needs_labels]
 
 
 def first_config(
@@ -59,6 +65,14 @@ def first_config(
     if not flat:
         model = UNet3DConfig(depth=depth, flat_levels=flat_levels(voxel_size_nm, depth))
     return RunConfig(data=data, model=model, patches=PatchConfig(shape=(fitted[0], fitted[1], fitted[2])))
+
+
+def _unlabelled(config: RunConfig) -> RunConfig:
+    """The config with WNet3D, narrow enough for a laptop, and patches it takes."""
+    model = WNetConfig(start_channels=UNLABELLED_CHANNELS)
+    z, y, x = (max(step, side // step * step) for side, step in zip(config.patches.shape, model.stride, strict=True))
+    patches = config.patches.model_copy(update={"shape": (z, y, x)})
+    return config.model_copy(update={"model": model, "patches": patches})
 
 
 def flat_levels(voxel_size_nm: VoxelSize, depth: int) -> int:

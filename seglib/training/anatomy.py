@@ -68,7 +68,7 @@ def examine(config: ModelPart, *, inputs: int, outputs: int, shape: Stride) -> A
         if not any(module.children())
     ]
     with torch.no_grad(), _Sight(image) as sight:
-        found = network(image)
+        found = network(image) if config.needs_labels else network.judge(image).logits  # type: ignore[operator]
     for hook in hooks:
         hook.remove()
     z, y, x = (min(int(field), side) for field, side in zip(sight.of(found), shape, strict=True))

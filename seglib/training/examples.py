@@ -56,6 +56,8 @@ def draw_examples(config: RunConfig, volumes: Sequence[Volume], *, count: int = 
     images, targets = torch.from_numpy(batch.images), torch.from_numpy(batch.targets)
     if augmentation:
         images, targets = augmentation(images, targets, rng)
+    if not config.model.needs_labels:
+        targets = torch.zeros_like(targets)
     names = [_name(parts[window.part].name, window) for window in sampler.windows(seed, count)]
     palette = _palette(config)
     return [
@@ -67,7 +69,7 @@ def draw_examples(config: RunConfig, volumes: Sequence[Volume], *, count: int = 
 def _piece(region: Region, volume: Volume, rng: np.random.Generator) -> Region:
     """A part of a region that is read in a moment; of a few that are looked at, the one with the most labels."""
     sides = [min(side, most) for side, most in zip(region.shape, MOST_SIDES, strict=True)]
-    if tuple(sides) == region.shape or volume.labels is None:
+    if tuple(sides) == region.shape:
         return region
     best, most = region, -1
     for _ in range(6):
@@ -76,7 +78,7 @@ def _piece(region: Region, volume: Volume, rng: np.random.Generator) -> Region:
         ]
         high = [a + side for a, side in zip(low, sides, strict=True)]
         piece = Region(region.volume, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
-        labelled = int(np.count_nonzero(np.asarray(volume.labels[piece.slices])))
+        labelled = int(np.count_nonzero(np.asarray(volume.labels[piece.slices]))) if volume.labels is not None else 0
         if labelled > most:
             best, most = piece, labelled
     return best

@@ -199,11 +199,9 @@ def _step(training: _Training, batch: Batch) -> tuple[float, float]:
 
 def _end_epoch(training: _Training) -> Iterator[Event]:
     config, epoch = training.setup.config, training.epoch
-    scores = {
-        "loss": float(np.mean(training.losses)),
-        "dice": mean_score(dice(training.counts)),
-        "iou": mean_score(iou(training.counts)),
-    }
+    scores = {"loss": float(np.mean(training.losses))}
+    if config.model.needs_labels:
+        scores |= {"dice": mean_score(dice(training.counts)), "iou": mean_score(iou(training.counts))}
     yield EpochDone(training.step, epoch, scores)
     training.losses, training.counts = [], no_counts(len(training.setup.names))
     last = epoch == config.length.epochs
@@ -234,7 +232,7 @@ def _validation(training: _Training) -> Iterator[Event]:
         setup.network.train()
     training.validation_due = False
     scores = verdict.scores(setup.names)
-    training.score = scores[config.validation.best_by]
+    training.score = scores.get(config.validation.best_by, -scores["loss"])
     setup.schedule.after_validation(training.score)
     yield ValidationDone(training.step, training.epoch, scores, time.perf_counter() - began)
     yield PreviewMade(

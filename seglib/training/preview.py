@@ -26,7 +26,7 @@ class PreviewCrop:
 
 
 def choose_crop(parts: Sequence[TrainingPart]) -> PreviewCrop:
-    """The piece, at most 8 × 512 × 512, with the most foreground of all validation parts.
+    """The piece, at most 8 × 512 × 512, with the most foreground of all validation parts; else from the middle.
 
     Of parts that are read from disk a limited number of places is looked at.
     """
@@ -38,6 +38,9 @@ def choose_crop(parts: Sequence[TrainingPart]) -> PreviewCrop:
             best, most = (part, start), foreground
     assert best is not None
     part, start = best
+    if not most:
+        z, y, x = (max(0, whole - side) // 2 for side, whole in zip(MOST, part.shape, strict=True))
+        start = (z, y, x)
     depth, height, width = (min(side, whole) for side, whole in zip(MOST, part.shape, strict=True))
     shape = (depth, height, width)
     return PreviewCrop(part.image_at(start, shape), np.ascontiguousarray(part.target_at(start, shape)))

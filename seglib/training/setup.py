@@ -28,6 +28,7 @@ from seglib.training.preview import PreviewCrop, choose_crop
 
 SHARE_OF_FREE = 0.5
 READERS = 4
+NEEDS_LABELS = "this network needs them: import it with labels, or choose WNet3D, which learns without."
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def prepare(
     set_threads(config.compute)
     device = torch.device(choose_device(config.compute.device))
     training, validation = read_parts(config, volumes)
-    names = config.data.scheme.names(config.data.task)
+    names = class_names(config)
     normalisation = resume.normalisation if resume else measure([p.image for p in training], config.normalisation)
     sampler, augmentation = plan_drawing(config, training, normalisation, volumes[0])
     torch.manual_seed(config.length.seed)
@@ -137,6 +138,14 @@ def make_predictor(
     )
 
 
+def class_names(config: RunConfig) -> tuple[str, ...]:
+    """Names of the classes 1 … K a run learns. Raises ConfigError where its network cannot learn so many."""
+    names = config.data.scheme.names(config.data.task)
+    if len(names) > 1 and not config.model.needs_labels:
+        raise ConfigError("WNet3D tells one kind of object from the background: choose the task Foreground.")
+    return names
+
+
 def read_parts(
     config: RunConfig, volumes: Sequence[Volume]
 ) -> tuple[tuple[TrainingPart, ...], tuple[TrainingPart, ...]]:
@@ -145,8 +154,8 @@ def read_parts(
     Raises ConfigError where a volume has no labels, or volumes differ in channels.
     """
     for volume in volumes:
-        if volume.labels is None:
-            raise ConfigError(f"{volume.name} has no labels, and training needs them.")
+        if volume.labels is None and config.model.needs_labels:
+            raise ConfigError(f"{volume.name} has no labels, and {NEEDS_LABELS}")
         if volume.channels != volumes[0].channels:
             raise ConfigError(
                 f"{volume.name} has {volume.channels} channel(s) but {volumes[0].name} has {volumes[0].channels}: "
@@ -155,7 +164,9 @@ def read_parts(
     members = [Member(volume.name, volume.shape_zyx, volume.group) for volume in volumes]
     split = split_data(members, config.split, config.length.seed)
     memory, scheme, task = memory_for_volumes(config), config.data.scheme, config.data.task
-    training, used = open_parts(volumes, split.training, scheme=scheme, task=task, memory_bytes=memory)
+    # What needs no labels does not see them while it learns.
+    learned = volumes if config.model.needs_labels else [replace(volume, labels=None) for volume in volumes]
+    training, used = open_parts(learned, split.training, scheme=scheme, task=task, memory_bytes=memory)
     validation, _ = open_parts(volumes, split.validation, scheme=scheme, task=task, memory_bytes=memory - used)
     return training, validation
 
@@ -178,6 +189,7 @@ def plan_drawing(
         stride=stride,
         reach=augmentation.reach if augmentation else (0, 0, 0),
         seed=config.length.seed,
+        anywhere=not config.model.needs_labels,
     )
     return sampler, augmentation
 

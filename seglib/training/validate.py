@@ -10,10 +10,13 @@ from torch import Tensor
 from seglib.config import RunConfig
 from seglib.config.labels import IGNORE
 from seglib.data.parts import Target, TrainingPart
-from seglib.inference.predict import Predictor, Slab, decide, predict_slabs
+from seglib.data.patches import grid_starts
+from seglib.data.splits import Shape
+from seglib.inference.predict import Predictor, decide, predict_slabs
 from seglib.inference.tiles import fitting_tile
 from seglib.losses import Activation, Loss
 from seglib.metrics.overlap import Counts, count_overlap, dice, iou, mean_score, no_counts
+from seglib.models.base import SelfJudged
 
 THRESHOLD = 0.5
 
@@ -22,14 +25,18 @@ THRESHOLD = 0.5
 class Verdict:
     """What validation found.
 
-    loss: mean over the tiles in which something was annotated; counts: annotated voxels of the whole validation part.
+    loss: mean over the tiles in which something was annotated, or over windows for a network that judges itself.
+    counts: annotated voxels of the whole validation part; annotated: whether there are any.
     """
 
     loss: float
     counts: Counts
+    annotated: bool
 
     def scores(self, names: Sequence[str]) -> dict[str, float]:
-        """Loss, mean Dice and IoU, and, for several classes, Dice per class under its name."""
+        """Loss and, where something is annotated, mean Dice and IoU; for several classes Dice per class by its name."""
+        if not self.annotated:
+            return {"loss": self.loss}
         per_class = dice(self.counts)
         result = {"loss": self.loss, "dice": mean_score(per_class), "iou": mean_score(iou(self.counts))}
         if len(names) > 1:
@@ -48,7 +55,8 @@ def validate(
 ) -> Verdict | None:
     """Segments every validation part whole and compares it with its labels; None where `stop` said so midway."""
     losses: list[float] = []
-    counts = no_counts(classes)
+    counts, annotated = no_counts(classes), False
+    judges_itself = not config.model.needs_labels
     for part in parts:
         tile = fitting_tile(part.target.shape, config.patches.shape, predictor.stride)
 
@@ -61,13 +69,17 @@ def validate(
             tile=tile,
             overlap=config.validation.overlap,
             batch_size=config.patches.batch_size,
-            on_tiles=add_loss,
+            on_tiles=None if judges_itself else add_loss,
         )
         for slab in slabs:
-            counts += _count(slab, part.target, predictor, classes)
+            truth = part.target[slab.z : slab.z + slab.probabilities.shape[1]]
+            counts += count_overlap(decide(slab.probabilities, predictor.activation, THRESHOLD), truth, classes)
+            annotated = annotated or bool((truth != IGNORE).any())
             if stop():
                 return None
-    return Verdict(float(np.mean(losses)) if losses else 0.0, counts)
+        if judges_itself:
+            losses.extend(_own_losses(predictor, part, tile))
+    return Verdict(float(np.mean(losses)) if losses else 0.0, counts, annotated)
 
 
 @torch.no_grad()
@@ -90,9 +102,16 @@ def foreground_counts(logits: Tensor, target: Tensor, activation: Activation, cl
     return Counts(hits, predicted - hits, present - hits)
 
 
-def _count(slab: Slab, target: Target, predictor: Predictor, classes: int) -> Counts:
-    found = decide(slab.probabilities, predictor.activation, THRESHOLD)
-    return count_overlap(found, target[slab.z : slab.z + len(found)], classes)
+def _own_losses(predictor: Predictor, part: TrainingPart, tile: Shape) -> list[float]:
+    """The loss a network finds for itself in windows that cover the part."""
+    result = []
+    judge: Callable[[Tensor], SelfJudged] = predictor.network.judge  # type: ignore[assignment]
+    for z, y, x in grid_starts(part.shape, tile, 0.0).tolist():
+        image = predictor.normalisation.apply(part.image_at((z, y, x), tile))
+        batch = torch.from_numpy(image[None]).to(predictor.device)
+        with torch.inference_mode(), torch.autocast(predictor.device.type, torch.bfloat16, enabled=predictor.half):
+            result.append(float(judge(batch).loss))
+    return result
 
 
 def _tile_losses(logits: Tensor, starts: Sequence[tuple[int, int, int]], target: Target, loss: Loss) -> list[float]:

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from seglib.config.labels import Borders, LabelScheme
+from seglib.config.labels import IGNORE, Borders, LabelScheme
 from seglib.data.parts import RegionView, open_parts, part_bytes
 from seglib.data.splits import Region
 from seglib.data.volumes import Volume
-from seglib.errors import ConfigError
 
 REGIONS = (Region(0, (1, 2, 3), (7, 18, 20)), Region(1, (0, 0, 0), (4, 9, 10)))
 OBJECTS = LabelScheme(kind="instances", ignore=(5,), borders=Borders(kind="touching", width=2))
@@ -96,7 +95,11 @@ def test_borders_do_not_depend_on_what_another_part_holds():
         assert np.array_equal(part.target[:, :, :], opened(EVERYTHING)[0][0].target)
 
 
-def test_a_volume_without_labels_is_refused_by_name():
+def test_of_a_volume_without_labels_nothing_is_annotated():
     bare = Volume("bare.tif", VOLUMES[0].image)
-    with pytest.raises(ConfigError, match=r"bare\.tif has no labels"):
-        open_parts((bare,), REGIONS[:1], scheme=OBJECTS, task="foreground", memory_bytes=EVERYTHING)
+    for memory in (EVERYTHING, NOTHING):
+        (part,), _ = open_parts((bare,), REGIONS[:1], scheme=OBJECTS, task="foreground", memory_bytes=memory)
+        assert part.in_memory == (memory == EVERYTHING)
+        image, target = part.patch((0, 0, 0), (2, 4, 4))
+        assert np.array_equal(image, VOLUMES[0].image[(slice(None), *REGIONS[0].slices)][:, :2, :4, :4])
+        assert (target == IGNORE).all()

@@ -28,6 +28,7 @@ from seglib.models.zoo.monai import (
 from seglib.models.zoo.smp import Decoder, Encoder, SMUNetConfig, refused_by
 from seglib.models.zoo.trailmap import TrailmapConfig
 from seglib.models.zoo.unet import UNet2DConfig, UNet3DConfig
+from seglib.models.zoo.wnet import WNetConfig
 
 ROOT = Path(__file__).parents[2]
 DEEP, FLAT = (32, 64, 64), (1, 64, 64)
@@ -61,6 +62,8 @@ def every_small_one():
         UNETRConfig(feature_size=8, hidden_size=192, heads=3),
         UNETRConfig(feature_size=8, hidden_size=192, heads=3, dimensions="2D"),
         TrailmapConfig(),
+        WNetConfig(start_channels=4, clusters=3),
+        WNetConfig(start_channels=4, similarity="neighbours", objects="dark"),
         SMUNetConfig(encoder="resnet18"),
         SMUNetConfig(encoder="resnet18", flat_levels=2),
         SMUNetConfig(encoder="efficientnet-b0", decoder="fpn"),

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from seglib.config import DataConfig
 from seglib.config.labels import Borders, LabelScheme, scheme_for
 from seglib.data.splits import Member, split_data
-from seglib.errors import ConfigError
 from seglib.models import is_flat, model_stride
+from seglib.models.zoo.unet import UNet3DConfig
+from seglib.models.zoo.wnet import WNetConfig
+from seglib.preflight import check_run
 from seglib.store.datasets import get_dataset
-from seglib.training.advice import DEEPEST, config_for, demo_config, first_config
+from seglib.training.advice import DEEPEST, config_for, demo_config, first_config, learned_volumes
 from seglib.training.cost import estimate_cost
 from tests.conftest import import_two_classes
 
@@ -91,7 +93,12 @@ def test_settings_for_a_stored_data_set_follow_its_labels(store, dataset):
     assert config.patches.shape == (8, 24, 32)
 
 
-def test_without_labels_there_is_nothing_to_advise(workspace, store, tmp_path):
+def test_without_labels_a_network_is_advised_that_needs_none(workspace, store, tmp_path):
     number = import_two_classes(workspace, store, tmp_path / "bare", name="Bare", labelled=False)
-    with pytest.raises(ConfigError, match="Bare has no labels"):
-        config_for(get_dataset(store, number))
+    dataset = get_dataset(store, number)
+    config = config_for(dataset)
+    assert config.model == WNetConfig(start_channels=16)
+    assert not any(side % 16 for side in config.patches.shape)
+    assert check_run(workspace, dataset, config).ready
+    assert len(learned_volumes(dataset, config)) == len(dataset.volumes)
+    assert learned_volumes(dataset, config.model_copy(update={"model": UNet3DConfig()})) == []

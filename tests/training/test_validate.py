@@ -87,12 +87,13 @@ def test_counts_of_a_batch_are_those_of_its_decision(activation, outputs):
 
 
 def test_scores_name_classes_only_where_there_are_several():
-    one = Verdict(0.5, Counts(np.array([6]), np.array([2]), np.array([4])))
+    one = Verdict(0.5, Counts(np.array([6]), np.array([2]), np.array([4])), annotated=True)
     assert one.scores(["cell"]) == pytest.approx({"loss": 0.5, "dice": 12 / 18, "iou": 6 / 12})
-    two = Verdict(0.5, Counts(np.array([6, 0]), np.array([2, 0]), np.array([4, 0])))
+    two = Verdict(0.5, Counts(np.array([6, 0]), np.array([2, 0]), np.array([4, 0])), annotated=True)
     scores = two.scores(["cell", "wall"])
     assert scores["dice"] == scores["dice/cell"] == pytest.approx(12 / 18)
     assert np.isnan(scores["dice/wall"])
+    assert Verdict(0.5, two.counts, annotated=False).scores(["cell", "wall"]) == {"loss": 0.5}
 
 
 def test_what_was_not_annotated_is_neither_counted_nor_in_the_loss():

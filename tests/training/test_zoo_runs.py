@@ -25,6 +25,7 @@ from seglib.models.zoo.monai import (
     VNetConfig,
 )
 from seglib.models.zoo.unet import UNet3DConfig
+from seglib.models.zoo.wnet import WNetConfig
 from seglib.tasks.prediction import load_model
 from seglib.training.loop import train
 from tests.training.test_loop import asked, config, numbers, saved_run, volume
@@ -43,6 +44,7 @@ SMALL = [
     VNetConfig(dimensions="2D"),
     SwinUNETRConfig(feature_size=12, dimensions="2D"),
     UNETRConfig(feature_size=8, hidden_size=192, heads=3),
+    WNetConfig(start_channels=4),
 ]
 
 
