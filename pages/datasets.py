@@ -233,9 +233,14 @@ def _table(dataset: DatasetSummary, volumes: list[VolumeRow]) -> pd.DataFrame:
 
 
 def _actions(dataset: DatasetSummary) -> None:
-    labelled = dataset.label_kind != "none"
+    unlabelled = "It has no labels: the Train page offers WNet3D, which learns without."
     with st.container(horizontal=True):
-        if st.button("Train on this", type="primary", icon=":material/model_training:", disabled=not labelled):
+        if st.button(
+            "Train on this",
+            type="primary",
+            icon=":material/model_training:",
+            help=unlabelled if dataset.label_kind == "none" else None,
+        ):
             st.switch_page("train.py", query_params={"dataset": str(dataset.id)})
         if dataset.name == DEMO_NAME and st.button("Start the demo run", icon=":material/play_arrow:"):
             with errors_shown():

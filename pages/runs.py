@@ -167,11 +167,13 @@ def _state(run_id: int) -> None:
 def _curves(run: RunRow) -> None:
     """Loss, and Dice and IoU; the browser keeps them up to date by itself."""
     names = class_names(run)
+    needs_labels = parse_run_config(run.config).model.needs_labels
+    scored = needs_labels or last_value(services().store, run.id, "val/dice") is not None
     classes = [(f"val/dice/{name}", f"Dice of {name}, validation") for name in names if len(names) > 1]
     charts = [
         Chart(title, tuple(Trace(run.id, metric, label, _colour(index, metric), metric.startswith("step/"))
         for index, (metric, label) in enumerate(curves)))
-        for title, curves in (("Loss", LOSS), ("Dice and IoU", (*SCORES, *classes)))
+        for title, curves in (("Loss", LOSS), ("Dice and IoU", (*SCORES, *classes)))[: 2 if scored else 1]
     ]  # fmt: skip
     # Buttons and timers outside the ticking parts depend on milestones, so those run the page again.
     shown = {run.id: milestone(services().store, run)}

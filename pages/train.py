@@ -9,7 +9,7 @@ from pages.ui.forms import FormContext, section, sections
 from pages.ui.frame import errors_shown, id_from_url, plain, run_label, services, sizes
 from pages.ui.network import show_network
 from pages.ui.report_tab import show_findings
-from seglib.config import RunConfig, parse_run_config
+from seglib.config import ModelConfig, RunConfig, parse_run_config
 from seglib.jobs.submit import submit_training
 from seglib.models import config_class
 from seglib.preflight import Preflight, check_run
@@ -62,6 +62,7 @@ def _form(dataset: DatasetRow) -> RunConfig:
     start = config_for(dataset)
     # Each data set has a form of its own, as what fits one need not fit the next.
     prefix = f"train.{dataset.id}"
+    chosen = _chosen_model(prefix, start)
     labelled = any(volume.has_labels for volume in dataset.volumes)
     context = FormContext(
         prefix,
@@ -70,15 +71,17 @@ def _form(dataset: DatasetRow) -> RunConfig:
             "runs": _trained_runs(),
             "volumes": {volume.name: volume.name for volume in dataset.volumes if volume.has_labels or not labelled},
         },
-        fixed={"patches.shape.z": 1} if _is_flat(prefix, start) else {},
+        fixed={"patches.shape.z": 1} if _is_flat(prefix, chosen) else {},
         given={"data.dataset": dataset.id, "data.labels": dataset.labels.model_dump()},
     )
     values: dict[str, Any] = {}
     layout = sections(RunConfig, COLUMNS)
     rest = [name for name in layout[-1] if name not in COLUMNS[-1]]
+    # What learns without labels has a loss of its own.
+    hidden = () if chosen.needs_labels else ("loss",)
     for column, names in zip(st.columns(3), COLUMNS, strict=True):
         with column:
-            values |= {name: section(name, RunConfig, start, context) for name in names}
+            values |= {name: section(name, RunConfig, start, context) for name in names if name not in hidden}
     with st.expander("More settings: name, validation, checkpoints, device", icon=":material/settings:"):
         for first in range(0, len(rest), 2):
             for column, name in zip(st.columns(2), rest[first : first + 2], strict=False):
@@ -87,11 +90,15 @@ def _form(dataset: DatasetRow) -> RunConfig:
     return parse_run_config(values)
 
 
-def _is_flat(prefix: str, start: RunConfig) -> bool:
-    """Whether the network chosen works plane by plane, by what the form further down holds."""
+def _chosen_model(prefix: str, start: RunConfig) -> ModelConfig:
+    """The network chosen, as it comes, by what the form further down holds."""
     kind = st.session_state.get(f"{prefix}.model.kind", start.model.kind)
-    chosen = start.model if kind == start.model.kind else config_class(kind)()
-    dimensions = st.session_state.get(f"{prefix}.model.{kind}.dimensions")
+    return start.model if kind == start.model.kind else config_class(kind)()
+
+
+def _is_flat(prefix: str, chosen: ModelConfig) -> bool:
+    """Whether the network works plane by plane."""
+    dimensions = st.session_state.get(f"{prefix}.model.{chosen.kind}.dimensions")
     return chosen.is_flat if dimensions is None else dimensions == "2D"
 
 

@@ -44,6 +44,19 @@ class Window:
     shape: Shape
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much is read of a part at once, each (z, y, x).
+
+    shape: of a patch, see `fitting_patch`; stride: what sides of whole volumes are rounded up to.
+    reach: how much more is read around every patch, on both sides, for augmentation to turn it in.
+    """
+
+    shape: Shape
+    stride: Shape = (1, 1, 1)
+    reach: Shape = (0, 0, 0)
+
+
 def fitting_patch(wanted: Shape, shapes: Sequence[Shape], stride: Shape) -> Shape:
     """The patch that is drawn: as wanted, but no larger than the largest part, rounded up to the network's stride."""
     largest = np.max(np.array(shapes), axis=0)
@@ -76,8 +89,6 @@ def grid_starts(room: Shape, patch: Shape, overlap: float) -> NDArray[np.int64]:
 class PatchSampler:
     """Draws batches of patches from the training parts.
 
-    shape: (z, y, x) of a patch, see `fitting_patch`; stride: what sides of whole volumes are rounded up to.
-    reach: how much more (z, y, x) is read around every patch, on both sides, for augmentation to turn it in.
     Every patch drawn by chance holds an annotated voxel; with `anywhere` labels are not looked at.
     Raises ConfigError where nothing is annotated.
     """
@@ -87,21 +98,18 @@ class PatchSampler:
         parts: Sequence[TrainingPart],
         normalisation: Normalisation,
         config: SamplingConfig,
+        extent: Extent,
         *,
-        shape: Shape,
-        stride: Shape = (1, 1, 1),
-        reach: Shape = (0, 0, 0),
         seed: int = 0,
         anywhere: bool = False,
     ) -> None:
         self._parts = parts
         self._normalisation = normalisation
         self._config = config
-        self.shape = shape
-        self._stride = stride
-        self._reach = reach
+        self.shape = extent.shape
+        self._extent = extent
         self._seed = seed
-        self.per_epoch = patches_per_epoch(config, [part.shape for part in parts], shape)
+        self.per_epoch = patches_per_epoch(config, [part.shape for part in parts], extent.shape)
         self._anywhere = anywhere
         self._listings = [] if anywhere else list_parts(parts)
         if not anywhere and not any(listing.annotated_count for listing in self._listings):
@@ -145,7 +153,10 @@ class PatchSampler:
                 for index, part in enumerate(self._parts)
                 for z, y, x in grid_starts(part.shape, self.shape, self._config.overlap)
             ]
-        return [Window(index, (0, 0, 0), _rounded(part.shape, self._stride)) for index, part in enumerate(self._parts)]
+        return [
+            Window(index, (0, 0, 0), _rounded(part.shape, self._extent.stride))
+            for index, part in enumerate(self._parts)
+        ]
 
     def _drawn(self, config: RandomSamplingConfig | ClassSamplingConfig, rng: np.random.Generator) -> Window:
         """A window drawn by chance; with too much background it is drawn again, a limited number of times."""
@@ -209,8 +220,8 @@ class PatchSampler:
         return Window(index, (start[0], start[1], start[2]), self.shape)
 
     def _read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        z, y, x = (first - more for first, more in zip(window.start, self._reach, strict=True))
-        shape = [side + 2 * more for side, more in zip(window.shape, self._reach, strict=True)]
+        z, y, x = (first - more for first, more in zip(window.start, self._extent.reach, strict=True))
+        shape = [side + 2 * more for side, more in zip(window.shape, self._extent.reach, strict=True)]
         image, target = self._parts[window.part].patch((z, y, x), (shape[0], shape[1], shape[2]))
         return self._normalisation.apply(image), target
 

@@ -16,10 +16,8 @@ def submit_training(store: Store, config: RunConfig) -> int:
     from seglib.inference.devices import choose_device
 
     dataset = get_summary(store, config.data.dataset)
-    name = (
-        config.name.strip()
-        or f"{dataset.name} · {config.model.kind.replace('_', ' ')} · {config.loss.kind.replace('_', ' ')}"
-    )
+    kinds = [config.model.kind, *([config.loss.kind] if config.model.needs_labels else [])]
+    name = config.name.strip() or " · ".join([dataset.name, *(kind.replace("_", " ") for kind in kinds)])
     config = with_labels(config, dataset.labels).model_copy(update={"name": name[:200]})
     device = choose_device(config.compute.device)
     return create_run(store, "train", name=config.name, config=config.model_dump(mode="json"), device=device)

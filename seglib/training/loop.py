@@ -239,7 +239,7 @@ def _validation(training: _Training) -> Iterator[Event]:
         training.step,
         training.epoch,
         setup.crop.image,
-        setup.crop.target.astype(np.uint16),
+        setup.crop.labels,
         prediction,
         setup.voxel_size_nm,
         setup.contrast,

@@ -24,6 +24,12 @@ class PreviewCrop:
     image: NDArray[Any]
     target: NDArray[np.uint8]
 
+    @property
+    def labels(self) -> NDArray[np.uint16]:
+        """What is shown as labels: nothing where nothing is annotated."""
+        annotated = (self.target != IGNORE).any()
+        return self.target.astype(np.uint16) if annotated else np.zeros(self.target.shape, np.uint16)
+
 
 def choose_crop(parts: Sequence[TrainingPart]) -> PreviewCrop:
     """The piece, at most 8 × 512 × 512, with the most foreground of all validation parts; else from the middle.

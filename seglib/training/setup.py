@@ -14,7 +14,7 @@ from seglib.config import ModelConfig, RunConfig, ScratchConfig
 from seglib.data.augment import Augmentation, plan_augmentation
 from seglib.data.normalise import Normalisation, measure
 from seglib.data.parts import TrainingPart, open_parts
-from seglib.data.patches import PatchSampler, fitting_patch
+from seglib.data.patches import Extent, PatchSampler, fitting_patch
 from seglib.data.splits import Member, Shape, split_data
 from seglib.data.volumes import Volume
 from seglib.errors import CheckpointError, ConfigError
@@ -185,9 +185,7 @@ def plan_drawing(
         training,
         normalisation,
         config.sampling,
-        shape=shape,
-        stride=stride,
-        reach=augmentation.reach if augmentation else (0, 0, 0),
+        Extent(shape, stride, augmentation.reach if augmentation else (0, 0, 0)),
         seed=config.length.seed,
         anywhere=not config.model.needs_labels,
     )

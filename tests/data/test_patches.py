@@ -24,7 +24,7 @@ from seglib.config.labels import LabelClass, LabelScheme
 from seglib.data.augment import plan_augmentation
 from seglib.data.normalise import Normalisation, between
 from seglib.data.parts import TrainingPart, open_parts
-from seglib.data.patches import PatchSampler, fitting_patch, grid_starts, patches_per_epoch
+from seglib.data.patches import Extent, PatchSampler, fitting_patch, grid_starts, patches_per_epoch
 from seglib.data.splits import Member, split_data
 from seglib.data.volumes import Volume
 from seglib.errors import ConfigError
@@ -34,8 +34,8 @@ AS_IS = Normalisation((0.0,), (1.0,), (np.inf,), (0,))
 ONE_CLASS = LabelScheme(kind="classes", classes=(LabelClass(values=(1,), name="one"),))
 
 
-def sampler(parts, shape=(2, 4, 4), seed=0, normalisation=IDENTITY, config=None, **more):
-    return PatchSampler(parts, normalisation, config or RandomSamplingConfig(), shape=shape, seed=seed, **more)
+def sampler(parts, shape=(2, 4, 4), seed=0, normalisation=IDENTITY, config=None, **extent):
+    return PatchSampler(parts, normalisation, config or RandomSamplingConfig(), Extent(shape, **extent), seed=seed)
 
 
 def foreground(share):

@@ -102,9 +102,12 @@ def test_a_data_set_without_labels(name, workspace, store, tmp_path):
     all_clear(page)
     assert len(page.error) == 0
     if name == "datasets":
-        assert next(button for button in page.button if button.label == "Train on this").disabled
+        button = next(button for button in page.button if button.label == "Train on this")
+        assert "WNet3D" in button.help
     if name == "train":
-        assert any("no data set with labels" in info.value for info in page.info)
+        assert page.session_state["train.1.model.kind"] == "wnet"
+        assert not any(box.key.startswith("train.1.loss") for box in page.selectbox)
+        assert not next(button for button in page.button if button.label == "Start").disabled
 
 
 @pytest.mark.parametrize(("name", "query"), PLACES)

@@ -32,6 +32,15 @@ class CutPlan:
     to_mean: bool
 
 
+@dataclass(frozen=True)
+class WNetLosses:
+    """What the W-Net learns by: the cut and the mean squared error of the reconstruction, and what each counts."""
+
+    cut: CutPlan
+    cut_weight: float
+    reconstruction_weight: float
+
+
 class WNet(nn.Module):
     """Returns foreground logits (N, outputs, Z, Y, X); while training, `SelfJudged` with its own loss.
 
@@ -49,18 +58,14 @@ class WNet(nn.Module):
         inputs: int,
         clusters: int,
         dropout: float,
-        cut: CutPlan,
-        cut_weight: float,
-        reconstruction_weight: float,
+        losses: WNetLosses,
         bright: bool,
         outputs: int,
     ) -> None:
         super().__init__()
         self.encoder = _Half(width, inputs, clusters, dropout)
         self.decoder = _Half(width, clusters, inputs, dropout)
-        self.cut = cut
-        self.cut_weight = cut_weight
-        self.reconstruction_weight = reconstruction_weight
+        self.losses = losses
         self.bright = bright
         self.outputs = outputs
         self.register_buffer("brightness", torch.zeros(clusters))
@@ -76,12 +81,12 @@ class WNet(nn.Module):
         grey = _grey(x)
         scores = self.encoder(grey).float()
         clusters = scores.softmax(1)
-        made = self.decoder(clusters)
+        made = self.decoder(clusters.to(x.dtype))
         # A dry run on the meta device has no autocast of its own.
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             grey = grey.float()
-            loss = self.cut_weight * soft_cut(clusters, grey, self.cut)
-            loss = loss + self.reconstruction_weight * F.mse_loss(made.float(), grey)
+            loss = self.losses.cut_weight * soft_cut(clusters, grey, self.losses.cut)
+            loss = loss + self.losses.reconstruction_weight * F.mse_loss(made.float(), grey)
             if self.training:
                 self._follow(clusters.detach(), grey)
         return SelfJudged(self._foreground(scores), loss)

@@ -87,18 +87,17 @@ class WNetConfig(ModelPart):
 
 def build(config: WNetConfig, *, inputs: int, outputs: int, shape: Stride) -> "nn.Module":
     """The network a config describes. Raises ConfigError for more than foreground and background."""
-    from seglib.models.networks.wnet import CutPlan, WNet
+    from seglib.models.networks.wnet import CutPlan, WNet, WNetLosses
 
     if outputs > 2:
         raise ConfigError("WNet3D tells one kind of object from the background: choose the task Foreground.")
+    cut = CutPlan(config.intensity_sigma, config.spatial_sigma, config.radius, config.similarity == "mean")
     return WNet(
         config.start_channels,
         inputs=inputs,
         clusters=config.clusters,
         dropout=config.dropout,
-        cut=CutPlan(config.intensity_sigma, config.spatial_sigma, config.radius, config.similarity == "mean"),
-        cut_weight=config.cut_weight,
-        reconstruction_weight=config.reconstruction_weight,
+        losses=WNetLosses(cut, config.cut_weight, config.reconstruction_weight),
         bright=config.objects == "bright",
         outputs=outputs,
     )
