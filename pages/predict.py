@@ -8,10 +8,12 @@ import streamlit as st
 from pages.ui.forms import FormContext, section
 from pages.ui.frame import duration, errors_shown, id_from_url, moment, plain, run_label, services
 from pages.ui.picking import pick_volume
+from pages.ui.scores import show_scores
 from pages.ui.viewer import Panel, prediction_layer, show_viewer, volume_layers
 from seglib.config import PredictConfig, parse_predict_config
 from seglib.jobs.submit import submit_prediction
 from seglib.store.datasets import get_volume, list_datasets
+from seglib.store.details import get_details
 from seglib.store.metrics import last_values, log_tail
 from seglib.store.runs import RunRow, checkpoints, get_run, list_runs, request_stop
 
@@ -61,7 +63,9 @@ def _form(trained: dict[int, RunRow]) -> None:
     with left:
         values |= {name: section(name, PredictConfig, start, context) for name in ("run",)}
     with right:
-        values |= {name: section(name, PredictConfig, start, context) for name in ("checkpoint", "threshold")}
+        values |= {
+            name: section(name, PredictConfig, start, context) for name in ("checkpoint", "threshold", "surfaces")
+        }
     with st.expander("More settings", icon=":material/settings:"):
         rest = [name for name in PredictConfig.model_fields if name not in values and name != "version"]
         for column, name in zip(st.columns(len(rest)), rest, strict=True):
@@ -97,13 +101,9 @@ def _result(run_id: int) -> None:
 
 def _picture(run: RunRow) -> None:
     volume = get_volume(services().store, run.config["volume"])
-    scores = last_values(services().store, run.id)
+    scores = {name.removeprefix("volume/"): value for name, value in last_values(services().store, run.id).items()}
     if scores:
-        cells = st.columns(6)
-        named = {"volume/dice": "Dice", "volume/iou": "IoU"}
-        for cell, (name, value) in zip(cells, sorted(scores.items()), strict=False):
-            label = named.get(name, f"Dice of {name.removeprefix('volume/dice/')}")
-            cell.metric(f"{plain(label)} (whole volume)", "–" if value is None else f"{value:.4f}")
+        show_scores(scores, get_details(services().store, run.id, "volume"), over="all annotated voxels of the volume")
         for _, text in log_tail(services().store, run.id):
             if text.startswith("Scores are over"):
                 st.caption(plain(text))

@@ -9,6 +9,8 @@ from pages.ui.forms import FormContext, section, sections
 from pages.ui.frame import errors_shown, id_from_url, plain, run_label, services, sizes
 from pages.ui.network import show_network
 from pages.ui.report_tab import show_findings
+from pages.ui.suggestions import remember, show_suggestions, start_of
+from pages.ui.trials import show_trials
 from seglib.config import ModelConfig, RunConfig, parse_run_config
 from seglib.jobs.submit import submit_training
 from seglib.models import config_class
@@ -16,7 +18,6 @@ from seglib.preflight import Preflight, check_run
 from seglib.report import DatasetReport, class_name, findings_of, part_shares, split_of, stored_report
 from seglib.store.datasets import DatasetRow, DatasetSummary, get_dataset, list_datasets
 from seglib.store.runs import checkpoints, list_runs
-from seglib.training.advice import config_for
 
 COLUMNS = (
     ("data", "split", "normalisation"),
@@ -34,12 +35,15 @@ def main() -> None:
         return
     dataset = _pick(datasets)
     with errors_shown():
+        show_suggestions(dataset, f"train.{dataset.id}")
         config = _form(dataset)
+        remember(dataset, config)
         preflight = check_run(services().workspace, dataset, config)
         _summary(dataset, config, preflight)
         if preflight.ready:
             show_examples(dataset, config)
-        _start(config, preflight)
+        trying = show_trials(dataset, config, preflight)
+        _start(config, preflight, trying=trying)
 
 
 def _pick(datasets: dict[int, DatasetSummary]) -> DatasetRow:
@@ -59,7 +63,7 @@ def _pick(datasets: dict[int, DatasetSummary]) -> DatasetRow:
 
 def _form(dataset: DatasetRow) -> RunConfig:
     """The form, filled with settings that fit the data set; returns what it holds now."""
-    start = config_for(dataset)
+    start = start_of(dataset)
     # Each data set has a form of its own, as what fits one need not fit the next.
     prefix = f"train.{dataset.id}"
     chosen = _chosen_model(prefix, start)
@@ -220,10 +224,15 @@ def _shares(dataset: DatasetRow, config: RunConfig, report: DatasetReport | None
     return {part: listed(shares) for part, shares in part_shares(report, split).items()}
 
 
-def _start(config: RunConfig, preflight: Preflight) -> None:
+def _start(config: RunConfig, preflight: Preflight, *, trying: bool) -> None:
     start, download, _ = st.columns([1, 1.4, 4])
     if start.button(
-        "Start", type="primary", icon=":material/play_arrow:", disabled=not preflight.ready, key="train.start"
+        "Start",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=not preflight.ready or trying,
+        help="Wait for the trial above to end, or cancel it." if trying else None,
+        key="train.start",
     ):
         run = submit_training(services().store, config)
         st.switch_page("runs.py", query_params={"run": str(run)})

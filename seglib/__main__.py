@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from seglib.cli.check import add_check, check
 from seglib.cli.importing import add_import, run_import
+from seglib.cli.results import add_export, export, folds_in_words
+from seglib.cli.settings import add_config, settings
 from seglib.cli.synth import add_synth, synth
 from seglib.config import PredictConfig, RunConfig, parse_run_config
 from seglib.config.labels import LabelScheme
@@ -95,14 +97,21 @@ def _add_run_commands(commands: Commands) -> None:
     command.set_defaults(command=_list)
 
     command = commands.add_parser("config", help="print settings that fit a data set, to save and change")
-    command.add_argument("dataset", type=int, help="id of the data set")
+    add_config(command)
     command.set_defaults(command=_config)
 
     command = commands.add_parser("train", help="train with the settings of a JSON file, or go on with a run")
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("config", nargs="?", type=Path, help="settings as the Train page or `config` gives them")
     what.add_argument("--resume", type=int, metavar="RUN", help="go on with this run from its last checkpoint")
+    command.add_argument(
+        "--folds", type=int, metavar="K", help="cross-validation: K runs, each judged on another part of the volumes"
+    )
     command.set_defaults(command=_train)
+
+    command = commands.add_parser("export", help="copy what a training left into a zip")
+    add_export(command)
+    command.set_defaults(command=_export)
 
     command = commands.add_parser("predict", help="segment a volume with a trained run")
     command.add_argument("run", type=int, help="id of the trained run")
@@ -112,7 +121,7 @@ def _add_run_commands(commands: Commands) -> None:
     command.add_argument("--output", type=Path, required=True, metavar="FILE.tif", help="where the labels go")
     command.add_argument("--checkpoint", choices=("best", "last"), default="best")
     command.add_argument("--overlap", type=float, default=0.25)
-    command.add_argument("--threshold", type=float, default=0.5)
+    command.add_argument("--threshold", type=float, default=0.0)
     command.set_defaults(command=_predict)
 
 
@@ -189,11 +198,8 @@ def _list(_: argparse.Namespace, __: Workspace, store: Store) -> int:
     return 0
 
 
-def _config(parsed: argparse.Namespace, _: Workspace, store: Store) -> int:
-    from seglib.store.datasets import get_dataset
-    from seglib.training.advice import config_for
-
-    print(config_for(get_dataset(store, parsed.dataset)).model_dump_json(indent=2))
+def _config(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    print(settings(parsed, workspace, store, _show_progress))
     return 0
 
 
@@ -203,6 +209,8 @@ def _train(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> in
     from seglib.store.datasets import get_dataset
 
     if parsed.resume:
+        if parsed.folds:
+            raise ConfigError("--folds starts new runs: give it with a file of settings, not with --resume.")
         resume_run(store, parsed.resume)
         return _run_here(workspace, store, parsed.resume)
     config = _read_config(parsed.config)
@@ -211,7 +219,33 @@ def _train(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> in
         print(f"{problem.kind}: {problem.text}", file=sys.stderr)
     if not checked.ready:
         return EXIT_BAD_INPUT
+    if parsed.folds is not None:
+        return _train_folds(workspace, store, config, parsed.folds)
     return _run_here(workspace, store, submit_training(store, config))
+
+
+def _train_folds(workspace: Workspace, store: Store, config: RunConfig, folds: int) -> int:
+    """Trains the folds one after the other; where one is stopped, those that have not begun are stopped too."""
+    from seglib.jobs.submit import submit_cross_validation
+    from seglib.store.groups import list_members
+    from seglib.store.runs import request_stop
+
+    group, runs = submit_cross_validation(store, config, folds)
+    status = 0
+    for index, run in enumerate(runs):
+        ended = _run_here(workspace, store, run)
+        status = status or ended
+        if ended == EXIT_STOPPED:
+            for later in runs[index + 1 :]:
+                request_stop(store, later)
+            break
+    print(folds_in_words(list_members(store, group)))
+    return status
+
+
+def _export(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    print(export(parsed, workspace, store))
+    return 0
 
 
 def _read_config(path: Path) -> RunConfig:
@@ -288,7 +322,11 @@ def _run_here(workspace: Workspace, store: Store, run_id: int) -> int:
     else:
         print(f"\r{outcome}")
     return (
-        0 if run.status == "finished" else EXIT_STOPPED if run.status in ("stopped", "interrupted") else EXIT_BAD_INPUT
+        0
+        if run.status == "finished"
+        else EXIT_STOPPED
+        if run.status in ("stopped", "paused", "interrupted")
+        else EXIT_BAD_INPUT
     )
 
 

@@ -31,7 +31,9 @@ class Checkpoint:
 
     values: label value of each class 1 … K; names: what they are called.
     channels: image channels the network takes.
-    network, optimiser, schedule: state dicts; random: states of torch's generators.
+    network: state dict of what predicts; learning: of what learns, where that is another, as with averaged weights.
+    optimiser, schedule: state dicts; random: states of torch's generators.
+    thresholds: probability a class needs, best on the validation part; empty before the first validation.
     partial: sums of the epoch under way. best_score: best validation score so far, None before the first.
     Where nothing is annotated the score is the loss, negative.
     """
@@ -51,9 +53,13 @@ class Checkpoint:
     schedule: dict[str, Any] = field(default_factory=dict)
     random: dict[str, torch.Tensor] = field(default_factory=dict)
     partial: dict[str, Any] = field(default_factory=dict)
+    learning: dict[str, Any] = field(default_factory=dict)
+    thresholds: tuple[float, ...] = ()
 
 
 _TENSOR_PARTS = ("network", "optimiser", "schedule", "random", "partial")
+# What later versions added; a file of an earlier one has none of it.
+_LATER_PARTS = ("learning",)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, *, keep: Path | None = None) -> str:
@@ -64,11 +70,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, keep: Path | None = N
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    content = {name: getattr(checkpoint, name) for name in _TENSOR_PARTS}
+    content = {name: getattr(checkpoint, name) for name in (*_TENSOR_PARTS, *_LATER_PARTS)}
     meta = {
         name: getattr(checkpoint, name) for name in ("values", "names", "channels", "voxel_size_nm", "step", "epoch")
     }
-    meta |= {"score": checkpoint.score, "best_score": checkpoint.best_score}
+    meta |= {"score": checkpoint.score, "best_score": checkpoint.best_score, "thresholds": checkpoint.thresholds}
     meta |= {"normalisation": asdict(checkpoint.normalisation), "config": checkpoint.config.model_dump(mode="json")}
     try:
         with temporary.open("wb") as file:
@@ -124,7 +130,9 @@ def _read(content: dict[str, Any]) -> Checkpoint:
         epoch=meta["epoch"],
         score=meta["score"],
         best_score=meta["best_score"],
+        thresholds=tuple(meta.get("thresholds", ())),
         **{name: content[name] for name in _TENSOR_PARTS},
+        **{name: content.get(name, {}) for name in _LATER_PARTS},
     )
 
 

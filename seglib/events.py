@@ -1,6 +1,6 @@
 """What a job says while it runs. Whoever drives a job pulls these and does with them what it likes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +24,10 @@ class Started:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimiser step. step: counted from 1 over the whole run; seconds: since the step before."""
+    """One optimiser step. step: counted from 1 over the whole run; seconds: since the step before.
+
+    gradient_norm: length of all gradients together, before they were clipped; waited_s: for the batch, of `seconds`.
+    """
 
     step: int
     epoch: int
@@ -32,6 +35,8 @@ class StepDone:
     learning_rate: float
     patches: int
     seconds: float
+    gradient_norm: float = 0.0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,25 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class ValidationDone:
-    """The validation part was segmented whole. scores: name -> value over all of it."""
+    """The validation part was segmented whole. scores: name -> value over all of it.
+
+    details: what is no single number, as JSON has it: `names` of the classes, `confusion` (truth × prediction, voxels),
+    `thresholds` a class, and the names of classes `absent` from the labels.
+    """
 
     step: int
     epoch: int
     scores: dict[str, float]
     seconds: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ValidationProgress:
+    """A validation is under way. done, total: tiles."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,13 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Discarded:
+    """A kept checkpoint is about to be deleted: whoever registered it must forget it first. kind: as in `Saved`."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
 class PreviewSaved:
     """A preview's prediction is on disk. layer: its name in the run's preview volume."""
 
@@ -109,9 +134,13 @@ class PreviewSaved:
 
 @dataclass(frozen=True)
 class Measured:
-    """A prediction was compared with the volume's labels. scores: name -> value over the whole volume."""
+    """A prediction was compared with the volume's labels. scores: name -> value over the whole volume.
+
+    details: as `ValidationDone` has them.
+    """
 
     scores: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +149,20 @@ class Progress:
 
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something is wrong with the run, though it goes on: what, and what to do."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The run collapsed and begins again from its first step. text: why, and with what."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -142,13 +185,17 @@ Event = (
     | StepDone
     | EpochDone
     | ValidationDone
+    | ValidationProgress
     | PreviewMade
     | PreviewSaved
     | CheckpointMade
     | Saving
     | Saved
+    | Discarded
     | Measured
     | Progress
     | Note
+    | Warned
+    | Restarted
     | Ended
 )

@@ -2,7 +2,8 @@
 
 <root>/studio.db                     runs, data sets, metrics (SQLite)
 <root>/volumes/<id>.zarr             one imported volume (OME-Zarr)
-<root>/runs/<id>/                    config.json, log.txt, checkpoints/, preview.zarr
+<root>/runs/<id>/                    config.json, environment.json, history.csv, steps.csv, log.txt, curves.png and
+                                     .svg, checkpoints/, preview.zarr
 <root>/predictions/<id>/             labels.zarr and exported files
 <root>/uploads/<id>/                 data and meta.json of one file from a browser, until it is imported
 <root>/uploads/manifests/<id>.jsonl  which uploaded files belong together
@@ -27,6 +28,8 @@ SCRATCH_LIFETIME_S = 24 * 3600
 UPLOAD_LIFETIME_S = 7 * 24 * 3600
 # Made by us of random bits or a digest; \Z, because $ would let a line end pass.
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}\Z")
+# One name for each step: more than seven digits only where seven do not suffice.
+_CHECKPOINT = re.compile(r"(last|best|previous|step-([0-9]{7}|[1-9][0-9]{7,14}))\Z")
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,34 @@ class Workspace:
         return self._numbered("runs", run_id)
 
     def checkpoint(self, run_id: int, kind: str) -> Path:
-        """Path of a run's checkpoint; kind is `last`, `best` or `previous`."""
-        if kind not in ("last", "best", "previous"):
-            raise SeglibError(f"A checkpoint is 'last', 'best' or 'previous', not {kind!r}.")
+        """Path of a run's checkpoint; kind is `last`, `best`, `previous` or what `step_name` makes of a step."""
+        if not isinstance(kind, str) or not _CHECKPOINT.match(kind):
+            raise SeglibError(f"A checkpoint is 'last', 'best', 'previous' or such as 'step-0000123', not {kind!r}.")
         return self.run(run_id) / "checkpoints" / f"{kind}.pt"
+
+    def config(self, run_id: int) -> Path:
+        """Path of a training run's settings."""
+        return self.run(run_id) / "config.json"
+
+    def environment(self, run_id: int) -> Path:
+        """Path of what a training run was computed with: versions, machine, data."""
+        return self.run(run_id) / "environment.json"
+
+    def history(self, run_id: int) -> Path:
+        """Path of a training run's scores, one row an epoch or validation."""
+        return self.run(run_id) / "history.csv"
+
+    def steps(self, run_id: int) -> Path:
+        """Path of a training run's losses, one row a step."""
+        return self.run(run_id) / "steps.csv"
+
+    def log(self, run_id: int) -> Path:
+        """Path of what a training run said."""
+        return self.run(run_id) / "log.txt"
+
+    def curves(self, run_id: int) -> Path:
+        """Path of a training run's curves as a PNG; the SVG beside it differs in the suffix."""
+        return self.run(run_id) / "curves.png"
 
     def preview(self, run_id: int) -> Path:
         """Path of a training run's preview crop."""
@@ -145,6 +172,11 @@ def open_workspace(root: str | os.PathLike[str] | None = None) -> Workspace:
             f"Set {ENVIRONMENT} to a folder you may write to."
         ) from error
     return Workspace(path)
+
+
+def step_name(step: int) -> str:
+    """What is kept of a step is called so: `step-0000123`."""
+    return f"step-{step:07d}"
 
 
 def _checked_upload_id(upload_id: str) -> str:

@@ -17,7 +17,7 @@ LEVELS = (
     ("errors", "part"),
     ("models",),
     ("config", "events", "workspace"),
-    ("data", "losses", "metrics", "checkpoints", "store"),
+    ("data", "losses", "metrics", "checkpoints", "runfolder", "store"),
     ("inference",),
     ("training",),
     ("tasks", "ingest", "preflight", "previews", "report"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import streamlit as st
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from pages.ui.frame import plain
@@ -36,6 +36,9 @@ SECTION_ICONS = {
 }
 # A part of more fields than this keeps them folded away: its kind sets them well.
 MANY = 14
+# How a choice is called that stands for numbers typed in.
+BY_HAND = "by_hand"
+UNIONS = (Union, types.UnionType)
 # A field whose title begins so belongs to the one before, and stands beside it.
 GOES_ON = "…"
 
@@ -68,14 +71,7 @@ def section(name: str, model: type[BaseModel], default: BaseModel, context: Form
         return _widget(name, info, getattr(default, name), context)
     with st.container(border=True):
         st.markdown(f"**{' '.join(filter(None, (SECTION_ICONS.get(name), plain(name.capitalize()))))}**")
-        chosen, value = kinds[0], getattr(default, name)
-        if len(kinds) > 1:
-            chosen = _choose_kind(name, kinds, value, context)
-        start = value if type(value) is chosen else chosen()
-        if len(chosen.model_fields) <= MANY:
-            return _fields(name, chosen, start, context)
-        with st.expander("Probabilities and amounts"):
-            return _fields(name, chosen, start, context)
+        return _part(name, kinds, getattr(default, name), context)
 
 
 def sections(model: type[BaseModel], columns: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -83,6 +79,16 @@ def sections(model: type[BaseModel], columns: Sequence[Sequence[str]]) -> list[l
     named = {name for column in columns for name in column}
     rest = [name for name, info in model.model_fields.items() if name not in named and not _is_constant(info)]
     return [*[list(column) for column in columns[:-1]], [*columns[-1], *rest]]
+
+
+def _part(path: str, kinds: Sequence[type[BaseModel]], value: BaseModel, context: FormContext) -> dict[str, Any]:
+    """A part of one of these kinds, which can be chosen where there are several."""
+    chosen = _choose_kind(path, kinds, value, context) if len(kinds) > 1 else kinds[0]
+    start = value if type(value) is chosen else chosen()
+    if len(chosen.model_fields) <= MANY:
+        return _fields(path, chosen, start, context)
+    with st.expander("Probabilities and amounts"):
+        return _fields(path, chosen, start, context)
 
 
 def _fields(path: str, model: type[BaseModel], default: BaseModel, context: FormContext) -> dict[str, Any]:
@@ -117,16 +123,16 @@ def _rows(model: type[BaseModel]) -> list[list[str]]:
 
 
 def _choose_kind(
-    name: str, kinds: Sequence[type[BaseModel]], value: BaseModel, context: FormContext
+    path: str, kinds: Sequence[type[BaseModel]], value: BaseModel, context: FormContext
 ) -> type[BaseModel]:
     titles = {kind.model_fields["kind"].default: (kind.__doc__ or kind.__name__).strip() for kind in kinds}
     by_kind = {kind.model_fields["kind"].default: kind for kind in kinds}
     picked = st.selectbox(
-        f"{name.capitalize()} kind",
+        f"{path.rpartition('.')[2].capitalize()} kind",
         list(titles),
         index=list(titles).index(value.kind),
         format_func=lambda kind: titles[kind].rstrip("."),
-        key=f"{context.prefix}.{name}.kind",
+        key=f"{context.prefix}.{path}.kind",
         label_visibility="collapsed",
         persist_state="session",
     )
@@ -155,8 +161,16 @@ def _widget(path: str, info: FieldInfo, value: Any, context: FormContext) -> Any
         return _select(label, list(choices), value, options, names=choices)
     if get_origin(kind) is Literal:
         return _select(label, list(get_args(kind)), value, options)
-    if get_origin(kind) is tuple:
+    if _kinds(info):
+        return _part(path, _kinds(info), value, context)
+    if get_origin(kind) is tuple and get_args(kind)[-1] is not Ellipsis:
         return _tuple(label, info, value, path, options, context)
+    if get_origin(kind) is tuple and _is_part(get_args(kind)[0]):
+        return _list(label, info, value, path, context)
+    if get_origin(kind) is tuple:
+        return _numbers(label, kind, value, options)
+    if get_origin(kind) in UNIONS:
+        return _choice_or_numbers(label, get_args(kind), value, options)
     low, high, step = _bounds(info)
     if kind is bool:
         return st.toggle(label, value, **options)
@@ -167,7 +181,7 @@ def _widget(path: str, info: FieldInfo, value: Any, context: FormContext) -> Any
         _presets(extra.get("presets"), options["key"])
         return number
     if kind is str:
-        return st.text_input(label, value, max_chars=_longest(info), **options)
+        return st.text_input(label, value, max_chars=_limit(info, "max_length"), **options)
     raise TypeError(f"There is no widget for {path}, which is {kind}.")
 
 
@@ -237,6 +251,66 @@ def _tuple(
     return tuple(result)
 
 
+def _choice_or_numbers(label: str, members: Sequence[Any], value: Any, options: dict[str, Any]) -> Any:
+    """A choice of which one more stands for numbers, which are asked for when it is taken."""
+    choices, numbers = members
+    names, by_hand = list(get_args(choices)), isinstance(value, tuple)
+    picked = _select(label, [*names, BY_HAND], BY_HAND if by_hand else value, options)
+    if picked != BY_HAND:
+        return picked
+    start = value if by_hand else (1.0,)
+    more = {**options, "key": f"{options['key']}.{BY_HAND}", "label_visibility": "collapsed"}
+    return _numbers(f"{label} by hand", numbers, start, more)
+
+
+def _numbers(label: str, kind: Any, value: Sequence[float], options: dict[str, Any]) -> tuple[float, ...] | str:
+    """Numbers with commas between them; text that is none comes back as it is, which no config takes."""
+    text = st.text_input(label, ", ".join(f"{one:.10g}" for one in value), placeholder="0.2, 0.5, 1", **options)
+    try:
+        return TypeAdapter(kind).validate_python([float(part) for part in text.split(",")])
+    except ValueError as error:
+        wrong = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"“{text}” is no such list"
+        st.error(f"Write numbers with commas between them, such as 0.2, 0.5, 1. {plain(wrong)}.")
+        return text
+
+
+def _list(
+    label: str, info: FieldInfo, value: Sequence[BaseModel], path: str, context: FormContext
+) -> tuple[dict[str, Any], ...]:
+    """Parts one below the other, each with a button that takes it away, and one that adds another."""
+    item, key = get_args(info.annotation)[0], f"{context.prefix}.{path}.rows"
+    # Rows keep their numbers, and so their widgets, when one above them goes; a new one takes the next number.
+    rows, following = st.session_state.get(key, (list(range(len(value))), len(value)))
+
+    def put(left: list[int], following: int) -> None:
+        st.session_state[key] = left, following
+
+    st.markdown(label, help=info.description)
+    found = []
+    for row in rows:
+        with st.container(border=True):
+            found.append(_fields(f"{path}.{row}", item, value[row] if row < len(value) else item(), context))
+            others = [one for one in rows if one != row]
+            st.button(
+                "Remove",
+                icon=":material/delete:",
+                type="tertiary",
+                key=f"{key}.{row}.remove",
+                on_click=put,
+                args=(others, following),
+                disabled=len(others) < (_limit(info, "min_length") or 0),
+            )
+    st.button(
+        "Add another",
+        icon=":material/add:",
+        key=f"{key}.add",
+        on_click=put,
+        args=([*rows, following], following + 1),
+        disabled=len(rows) == _limit(info, "max_length"),
+    )
+    return tuple(found)
+
+
 def _bounds(info: FieldInfo) -> tuple[Any, Any, float | None]:
     """Lowest and highest value, and the margin to keep from an open lower bound."""
     low = high = margin = None
@@ -250,8 +324,9 @@ def _bounds(info: FieldInfo) -> tuple[Any, Any, float | None]:
     return low, high, margin
 
 
-def _longest(info: FieldInfo) -> int | None:
-    return next((rule.max_length for rule in info.metadata if hasattr(rule, "max_length")), None)
+def _limit(info: FieldInfo, rule: str) -> int | None:
+    """`min_length` or `max_length` of a field, where it has one."""
+    return next((getattr(one, rule) for one in info.metadata if hasattr(one, rule)), None)
 
 
 def _kinds(info: FieldInfo) -> list[type[BaseModel]]:
@@ -259,8 +334,12 @@ def _kinds(info: FieldInfo) -> list[type[BaseModel]]:
     annotation: Any = info.annotation
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
-    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    return [kind for kind in members if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    members = get_args(annotation) if get_origin(annotation) in UNIONS else (annotation,)
+    return [kind for kind in members if _is_part(kind)]
+
+
+def _is_part(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _is_constant(info: FieldInfo) -> bool:

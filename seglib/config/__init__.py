@@ -19,21 +19,40 @@ from seglib.config.augmentation import (
     StandardAugmentationConfig,
     Varied,
 )
+from seglib.config.compute import ComputeConfig, DeviceConfig
 from seglib.config.labels import LabelScheme
 from seglib.config.losses import (
     BCELossConfig,
+    BoundaryDiceLossConfig,
+    CategoricalFocalLossConfig,
+    ClDiceLossConfig,
     CrossEntropyLossConfig,
     DiceBCELossConfig,
+    DiceCategoricalFocalLossConfig,
+    DiceCELossConfig,
+    DiceFocalLossConfig,
     DiceLossConfig,
+    FocalLossConfig,
+    FocalTverskyLossConfig,
+    GeneralisedDiceLossConfig,
+    JaccardLossConfig,
     LossConfig,
+    LovaszLossConfig,
+    SumLossConfig,
+    TverskyLossConfig,
+    WeightedBCELossConfig,
+    WeightedLossConfig,
 )
 from seglib.config.optimisers import (
     AdamConfig,
     AdamWConfig,
     ConstantConfig,
     CosineConfig,
+    OneCycleConfig,
     OptimiserConfig,
     PlateauConfig,
+    PolynomialConfig,
+    RMSpropConfig,
     ScheduleConfig,
     SGDConfig,
 )
@@ -60,7 +79,8 @@ from seglib.config.splits import (
     SplitConfig,
     VolumeSplitConfig,
 )
-from seglib.config.versions import upgraded
+from seglib.config.training import CheckpointConfig, LengthConfig, ValidationConfig, WatchConfig
+from seglib.config.versions import upgraded, upgraded_prediction
 from seglib.config.weights import (
     FileWeightsConfig,
     ImageNetConfig,
@@ -80,38 +100,53 @@ __all__ = [
     "AutoSplitConfig",
     "BCELossConfig",
     "BlockSplitConfig",
+    "BoundaryDiceLossConfig",
+    "CategoricalFocalLossConfig",
     "CheckpointConfig",
+    "ClDiceLossConfig",
     "ClassSamplingConfig",
     "ComputeConfig",
     "ConstantConfig",
     "CosineConfig",
     "CrossEntropyLossConfig",
     "DataConfig",
+    "DeviceConfig",
     "DiceBCELossConfig",
+    "DiceCELossConfig",
+    "DiceCategoricalFocalLossConfig",
+    "DiceFocalLossConfig",
     "DiceLossConfig",
     "EMAugmentationConfig",
     "EncoderRangeConfig",
     "FileWeightsConfig",
     "FixedRangeConfig",
+    "FocalLossConfig",
+    "FocalTverskyLossConfig",
     "FoldSplitConfig",
+    "GeneralisedDiceLossConfig",
     "GridSamplingConfig",
     "GroupSplitConfig",
     "HandSplitConfig",
     "ImageNetConfig",
+    "JaccardLossConfig",
     "LabelScheme",
     "LengthConfig",
     "LightAugmentationConfig",
     "LossConfig",
+    "LovaszLossConfig",
     "MinMaxConfig",
     "ModelConfig",
     "NoAugmentationConfig",
     "NormalisationConfig",
+    "OneCycleConfig",
     "OptimiserConfig",
     "Part",
     "PatchConfig",
     "PercentileConfig",
     "PlateauConfig",
+    "PolynomialConfig",
     "PredictConfig",
+    "RMSpropConfig",
     "RandomSamplingConfig",
     "RunConfig",
     "RunWeightsConfig",
@@ -121,11 +156,16 @@ __all__ = [
     "ScratchConfig",
     "SplitConfig",
     "StandardAugmentationConfig",
+    "SumLossConfig",
+    "TverskyLossConfig",
     "UNet2DConfig",
     "UNet3DConfig",
     "ValidationConfig",
     "Varied",
     "VolumeSplitConfig",
+    "WatchConfig",
+    "WeightedBCELossConfig",
+    "WeightedLossConfig",
     "WeightsConfig",
     "WholeSamplingConfig",
     "ZScoreConfig",
@@ -164,103 +204,6 @@ class DataConfig(Part):
         return self.labels or LabelScheme()
 
 
-class LengthConfig(Part):
-    """How long, and from which random numbers."""
-
-    epochs: int = Field(
-        50, ge=1, le=100_000, title="Epochs", description="Training length.", json_schema_extra={"unit": "epochs"}
-    )
-    seed: int = Field(
-        0,
-        ge=0,
-        le=2**31 - 1,
-        title="Seed",
-        description="Start of all random numbers. The same seed and settings on the same CPU give the same run.",
-    )
-
-
-class ValidationConfig(Part):
-    """How the network is judged on the part it never learns from."""
-
-    interval: int = Field(
-        1,
-        ge=1,
-        le=10_000,
-        title="Validate every",
-        description="The whole validation part is segmented each time.",
-        json_schema_extra={"unit": "epochs"},
-    )
-    overlap: float = Field(
-        0.25, ge=0, le=0.75, title="Tile overlap", description="How much neighbouring tiles share at validation."
-    )
-    best_by: Literal["dice", "iou"] = Field(
-        "dice", title="Best by", description="Validation score (mean over classes) that picks the best checkpoint."
-    )
-
-
-class CheckpointConfig(Part):
-    """How often the state is saved, to go on from after a stop or a crash."""
-
-    interval: int = Field(
-        1,
-        ge=1,
-        le=10_000,
-        title="Save every",
-        description="A crash loses at most this much. Stopping always saves.",
-        json_schema_extra={"unit": "epochs"},
-    )
-
-
-class ComputeConfig(Part):
-    """Where and in which precision it computes."""
-
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
-        title="Device",
-        description="Auto takes the first GPU, or the CPU without one.",
-        json_schema_extra={"widget": "device"},
-    )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto",
-        title="Precision",
-        description="bf16 is faster where the device has it (auto checks). fp32 is exact everywhere.",
-    )
-    threads: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        title="CPU threads",
-        description="Threads for CPU computation; 0 takes one per core.",
-        json_schema_extra={"unit": "threads"},
-    )
-    memory_gb: float = Field(
-        0.0,
-        ge=0,
-        le=10_000,
-        title="Memory for volumes",
-        description="Volumes are kept in main memory as far as this allows, the others are read from disk while the "
-        "network learns; 0 takes half of what is free at the start.",
-        json_schema_extra={"unit": "GB"},
-    )
-    most_parameters: float = Field(
-        1000.0,
-        gt=0,
-        le=100_000,
-        title="Parameters at most",
-        description="A network with more is refused before it starts.",
-        json_schema_extra={"unit": "million"},
-    )
-    least_parameters: float = Field(
-        0.0,
-        ge=0,
-        le=100_000,
-        title="Parameters at least",
-        description="A network with fewer is refused before it starts.",
-        json_schema_extra={"unit": "million"},
-    )
-
-
 class RunConfig(Part):
     """One training run, whole."""
 
@@ -285,6 +228,7 @@ class RunConfig(Part):
     length: LengthConfig = LengthConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
+    watch: WatchConfig = WatchConfig()
     compute: ComputeConfig = ComputeConfig()
 
 
@@ -312,9 +256,19 @@ class PredictConfig(Part):
         2, ge=1, le=256, title="Batch size", description="Tiles computed at once.", json_schema_extra={"unit": "tiles"}
     )
     threshold: float = Field(
-        0.5, gt=0, lt=1, title="Threshold", description="A voxel is labelled where its most likely class is above this."
+        0.0,
+        ge=0,
+        lt=1,
+        title="Threshold",
+        description="A voxel is labelled where its most likely class is above this; 0 takes for each class what was "
+        "best on the run's validation part.",
     )
-    compute: ComputeConfig = ComputeConfig()
+    surfaces: bool = Field(
+        False,
+        title="Measure surfaces",
+        description="Where the volume has labels: distances between the borders found and the labelled ones as well.",
+    )
+    compute: DeviceConfig = DeviceConfig()
 
 
 def parse_run_config(data: Mapping[str, Any]) -> RunConfig:
@@ -324,7 +278,7 @@ def parse_run_config(data: Mapping[str, Any]) -> RunConfig:
 
 def parse_predict_config(data: Mapping[str, Any]) -> PredictConfig:
     """A PredictConfig from plain data. Raises ConfigError that names every field that is unknown or out of range."""
-    return _parse(PredictConfig, data)
+    return _parse(PredictConfig, upgraded_prediction(data))
 
 
 def _parse(kind: type[C], data: Mapping[str, Any]) -> C:

@@ -24,6 +24,23 @@ class _Optimiser(Part):
         description="Pulls weights towards zero; a little works against overfitting.",
         json_schema_extra={"format": "%.2e"},
     )
+    clip: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        title="Gradient at most",
+        description="Longer gradients are shortened to this length, so that one odd batch cannot throw the network "
+        "off; 0 leaves them as they are.",
+    )
+    average: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Average of the weights",
+        description="Validates and predicts with a running average of the weights, which is steadier than the weights "
+        "themselves: how much of it is kept at each step, such as 0.999; 0 turns it off.",
+        json_schema_extra={"format": "%.4f"},
+    )
 
 
 class AdamConfig(_Optimiser):
@@ -61,10 +78,34 @@ class SGDConfig(_Optimiser):
     momentum: float = Field(0.9, gt=0, lt=1, title="Momentum", description="How much of the last step is kept.")
 
 
-OptimiserConfig = Annotated[AdamConfig | AdamWConfig | SGDConfig, Field(discriminator="kind")]
+class RMSpropConfig(_Optimiser):
+    """RMSprop: steps scaled by the recent size of each gradient."""
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    smoothing: float = Field(
+        0.99,
+        gt=0,
+        lt=1,
+        title="Smoothing",
+        description="How much of the recent size of gradients is kept at each step.",
+    )
 
 
-class CosineConfig(Part):
+OptimiserConfig = Annotated[AdamConfig | AdamWConfig | SGDConfig | RMSpropConfig, Field(discriminator="kind")]
+
+
+class _Schedule(Part):
+    warm_up: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        title="Warm-up",
+        description="The learning rate rises evenly from near 0 over so many steps; 0 starts with all of it.",
+        json_schema_extra={"unit": "steps"},
+    )
+
+
+class CosineConfig(_Schedule):
     """Cosine: falls smoothly to almost zero at the last epoch."""
 
     kind: Literal["cosine"] = "cosine"
@@ -73,13 +114,44 @@ class CosineConfig(Part):
     )
 
 
-class ConstantConfig(Part):
+class PolynomialConfig(_Schedule):
+    """Polynomial: falls to zero, at a nearly even pace."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    power: float = Field(
+        0.9,
+        gt=0,
+        le=10,
+        title="Power",
+        description="Of the share of the run that is left. 1 falls evenly, more falls faster at first.",
+    )
+
+
+class OneCycleConfig(_Schedule):
+    """One cycle: rises to the learning rate, then falls far below where it began."""
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    rise: float = Field(0.3, gt=0, lt=1, title="Share of the rise", description="How much of the run it rises for.")
+    start_share: float = Field(
+        0.04, gt=0, le=1, title="Share at the start", description="Learning rate at the start, as a share of the peak."
+    )
+    end_share: float = Field(
+        0.0001,
+        ge=0,
+        le=1,
+        title="Share at the end",
+        description="Learning rate at the end, as a share of the peak.",
+        json_schema_extra={"format": "%.2e"},
+    )
+
+
+class ConstantConfig(_Schedule):
     """Constant learning rate"""
 
     kind: Literal["constant"] = "constant"
 
 
-class PlateauConfig(Part):
+class PlateauConfig(_Schedule):
     """Plateau: lowered when the validation score stops rising."""
 
     kind: Literal["plateau"] = "plateau"
@@ -94,4 +166,6 @@ class PlateauConfig(Part):
     )
 
 
-ScheduleConfig = Annotated[CosineConfig | ConstantConfig | PlateauConfig, Field(discriminator="kind")]
+ScheduleConfig = Annotated[
+    CosineConfig | PolynomialConfig | OneCycleConfig | ConstantConfig | PlateauConfig, Field(discriminator="kind")
+]

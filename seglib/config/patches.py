@@ -87,8 +87,17 @@ class PatchConfig(Part):
         ge=1,
         le=256,
         title="Batch size",
-        description="Patches per training step. More is steadier and needs more memory.",
+        description="Patches the network sees at once. More is steadier and needs more memory.",
         json_schema_extra={"unit": "patches"},
+    )
+    accumulation: int = Field(
+        1,
+        ge=1,
+        le=256,
+        title="Batches per step",
+        description="So many batches are added up before the network is improved: as steady as a larger batch, in the "
+        "memory of a small one.",
+        json_schema_extra={"unit": "batches"},
     )
 
 

@@ -20,6 +20,14 @@ def upgraded(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in whole.items() if value is not None}
 
 
+def upgraded_prediction(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A prediction's settings in today's form: without the limits on parameters, which only mean something to a run."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("compute"), Mapping):
+        return data
+    compute, _ = _divided(data["compute"], ("most_parameters", "least_parameters"))
+    return {**data, "compute": compute}
+
+
 def _divided(part: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
     """A part without these fields, and the fields."""
     if not isinstance(part, Mapping):

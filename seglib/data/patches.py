@@ -115,6 +115,11 @@ class PatchSampler:
         if not anywhere and not any(listing.annotated_count for listing in self._listings):
             raise ConfigError("No voxel of the training part is annotated. Look under Labels on the Datasets page.")
 
+    def class_shares(self, classes: int) -> tuple[float, ...]:
+        """How much of the annotated voxels of the training parts background and each class 1 … `classes` are."""
+        counts = _counts(self._listings, range(classes + 1)).sum(0)
+        return tuple((counts / max(1.0, counts.sum())).tolist())
+
     def batch(self, step: int, size: int) -> Batch:
         """The batch of one step. step: counted over the whole run; size: patches in it.
 

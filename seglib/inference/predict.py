@@ -24,7 +24,7 @@ class Predictor:
 
     network: (N, C, Z, Y, X) -> logits (N, outputs, Z, Y, X), on `device`, in evaluation mode.
     stride: what tile sides must be multiples of.
-    half: compute in bfloat16.
+    half: the type of 16 bits to compute in; None for float32.
     """
 
     network: nn.Module
@@ -32,12 +32,16 @@ class Predictor:
     activation: Activation
     stride: tuple[int, int, int]
     device: torch.device
-    half: bool
+    half: torch.dtype | None
+
+    def autocast(self) -> torch.autocast:
+        """A context in which layers compute in this precision."""
+        return torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None)
 
     def logits(self, images: NDArray[np.float32]) -> Tensor:
         """float32 logits of normalised images (N, C, Z, Y, X), on the device."""
         batch = torch.from_numpy(images).to(self.device)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+        with torch.inference_mode(), self.autocast():
             return self.network(batch).float()
 
 
@@ -109,19 +113,38 @@ def foreground_probabilities(logits: Tensor, activation: Activation) -> Tensor:
     return logits.sigmoid() if activation == "sigmoid" else logits.softmax(1)[:, 1:]
 
 
-def decide(probabilities: NDArray[np.float32], activation: Activation, threshold: float) -> NDArray[np.uint8]:
+def decide(
+    probabilities: NDArray[np.float32], activation: Activation, threshold: float | Sequence[float]
+) -> NDArray[np.uint8]:
     """Class ids (…) from foreground probabilities (K, …): the likeliest class where it is likely enough.
 
-    threshold: 0–1. A sigmoid class is likely enough above the threshold. A softmax class has to beat the background
-    by threshold : 1 − threshold, so that at 0.5 the likeliest of all, background included, wins.
+    threshold: 0–1, of all classes or of each. A sigmoid class is likely enough above it. A softmax class has to beat
+    the background by threshold : 1 − threshold, so that at 0.5 the likeliest of all, background included, wins.
     """
     best = probabilities.argmax(0).astype(np.uint8)
     highest = np.take_along_axis(probabilities, best[None].astype(np.intp), 0)[0]
+    limits = np.full(len(probabilities), threshold, np.float32)
+    limit = limits[0] if (limits == limits[0]).all() else limits[best]
     if activation == "softmax":
-        found = highest * (1 - threshold) > (1 - probabilities.sum(0)) * threshold
-    else:
-        found = highest > threshold
-    return np.where(found, best + 1, 0).astype(np.uint8)
+        # The same as `evidence` above the limit, without a division.
+        return np.where(highest * (1 - limit) > (1 - probabilities.sum(0)) * limit, best + 1, 0).astype(np.uint8)
+    return np.where(highest > limit, best + 1, 0).astype(np.uint8)
+
+
+def evidence(probabilities: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
+    """What `decide` compares with thresholds: float32 (K, …), 0 for all classes but the likeliest of a voxel.
+
+    Of a softmax it is the share of the class in what it and the background have together. Found where this is above a
+    class's threshold, a voxel is found by `decide`, so that thresholds can be tried one class at a time.
+    """
+    values = probabilities
+    if activation == "softmax":
+        background = np.maximum(1 - probabilities.sum(0), 0)
+        values = probabilities / np.maximum(probabilities + background, np.float32(1e-12))
+    if len(probabilities) == 1:
+        return values
+    ids = np.arange(len(probabilities)).reshape(-1, *[1] * (probabilities.ndim - 1))
+    return np.where(ids == probabilities.argmax(0), values, np.float32(0))
 
 
 def _read(image: Array, z: int, depth: int, plane: Sequence[int], normalisation: Normalisation) -> NDArray[np.float32]:

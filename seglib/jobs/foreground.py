@@ -1,4 +1,4 @@
-"""Runs one queued run in the calling thread, for the command line."""
+"""Runs one run in the calling thread with a heartbeat of its own: for the command line, and for a run's own process."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from seglib.workspace import Workspace
 def run_in_foreground(
     workspace: Workspace, store: Store, run_id: int, *, stop: Callable[[], bool], on_event: Callable[[Event], None]
 ) -> RunRow:
-    """Runs a queued run to its end and returns its row.
+    """Runs a queued run to its end and returns its row. It is in a process of its own already, wherever it should be.
 
     stop: when it answers true, the run is saved and left as interrupted.
     Raises StoreError where a dashboard on the same workspace has taken the run already.
@@ -26,6 +26,22 @@ def run_in_foreground(
     run = claim(store, run_id, owner=owner)
     if run is None:
         raise StoreError(f"Run {run_id} was taken by the dashboard that runs on this workspace; watch it there.")
+    return run_held(workspace, store, run, owner=owner, closing=stop, on_event=on_event)
+
+
+def run_held(
+    workspace: Workspace,
+    store: Store,
+    run: RunRow,
+    *,
+    owner: str,
+    closing: Callable[[], bool],
+    on_event: Callable[[Event], None] | None = None,
+) -> RunRow:
+    """Runs a run that `owner` holds to its end, with a heartbeat beside it, and returns its row.
+
+    closing, on_event: as `run_job` takes them.
+    """
     recorder = Recorder(store, run.id, owner)
     over = threading.Event()
 
@@ -37,8 +53,8 @@ def run_in_foreground(
     pulse = threading.Thread(target=beat, name="seglib-heartbeat", daemon=True)
     pulse.start()
     try:
-        run_job(workspace, store, run, recorder, owner=owner, closing=stop, on_event=on_event)
+        run_job(workspace, store, run, recorder, owner=owner, closing=closing, on_event=on_event)
     finally:
         over.set()
         pulse.join()
-    return get_run(store, run_id)
+    return get_run(store, run.id)

@@ -6,8 +6,9 @@ import time
 
 from seglib.errors import SeglibError
 from seglib.jobs.lease import is_dead, new_owner
+from seglib.jobs.processes import run_in_process, wants_process
 from seglib.jobs.recorder import Recorder
-from seglib.jobs.threads import run_job
+from seglib.jobs.threads import give_back_memory, run_job
 from seglib.store import Store
 from seglib.store.runs import claim_next, heartbeat, interrupt_orphans, list_runs
 from seglib.workspace import Workspace
@@ -25,6 +26,8 @@ def import_heavy_parts() -> None:
 
 class JobManager:
     """Runs queued runs of a workspace in background threads, one at a time on each device.
+
+    A run whose settings say so has a process of its own, which its thread waits for.
 
     Everything it knows is in the store, so a second one (or none) loses nothing.
     """
@@ -77,13 +80,15 @@ class JobManager:
             recorder = Recorder(self._store, run.id, self._owner)
             with self._lock:
                 self._recorders[run.id] = recorder
+            drive = run_in_process if wants_process(run) else run_job
             try:
-                run_job(self._workspace, self._store, run, recorder, owner=self._owner, closing=self._closing.is_set)
+                drive(self._workspace, self._store, run, recorder, owner=self._owner, closing=self._closing.is_set)
             except SeglibError:
                 logger.exception("Run %s could not be ended", run.id)
             finally:
                 with self._lock:
                     del self._recorders[run.id]
+                give_back_memory()
 
     def _keep_alive(self) -> None:
         looked_at = time.monotonic()

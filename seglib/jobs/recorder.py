@@ -13,20 +13,26 @@ from seglib.events import (
     Note,
     PreviewSaved,
     Progress,
+    Restarted,
     Saved,
     Saving,
     Started,
     StepDone,
     ValidationDone,
+    ValidationProgress,
+    Warned,
 )
 from seglib.store import Store
 from seglib.store import metrics as metrics_store
+from seglib.store.details import add_details
 from seglib.store.metrics import Point
 from seglib.store.runs import CheckpointRow, mark_running, set_checkpoint
 
 FLUSH_S = 0.5
 FLUSH_POINTS = 1000
 RECENT_STEPS = 30
+# Scores of a validation that the log tells; all of them are in the curves.
+TOLD = ("loss", "dice", "iou", "dice_best_threshold")
 
 
 class Recorder:
@@ -42,6 +48,7 @@ class Recorder:
         self._points: list[Point] = []
         self._lines: list[tuple[float, str]] = []
         self._progress: metrics_store.Progress | None = None
+        self._moved = False
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_STEPS)
         self._validation_s = 0.0
         self._flushed_at = time.monotonic()
@@ -54,6 +61,9 @@ class Recorder:
             self._take(event)
         if isinstance(event, Saving):
             self.flush(durable=True)
+        elif isinstance(event, Restarted):
+            # What was said before is forgotten when it starts again, and must not come after that.
+            self.flush()
         elif len(self._points) >= FLUSH_POINTS or time.monotonic() - self._flushed_at > FLUSH_S:
             self.flush()
 
@@ -67,14 +77,20 @@ class Recorder:
         # One at a time from start to end, or an older batch could land after a newer one, or after the run's end.
         with self._writing:
             with self._lock:
-                points, lines, progress = self._points, self._lines, self._progress
-                self._points, self._lines, self._progress = [], [], None
+                points, lines, progress, moved = self._points, self._lines, self._progress, self._moved
+                self._points, self._lines, self._progress, self._moved = [], [], None, False
                 self._flushed_at = time.monotonic()
-            if not (points or lines or progress or durable):
+            if not (points or lines or progress or moved or durable):
                 return
             try:
                 metrics_store.add_batch(
-                    self._store, self._run_id, points=points, lines=lines, progress=progress, durable=durable
+                    self._store,
+                    self._run_id,
+                    points=points,
+                    lines=lines,
+                    progress=progress,
+                    moved=moved,
+                    durable=durable,
                 )
             except BaseException:  # a full disk may have room again at the next flush
                 with self._lock:
@@ -93,27 +109,34 @@ class Recorder:
                 self._step(event, now)
             case EpochDone(step=step, epoch=epoch, scores=scores):
                 self._scores("train", step, epoch, scores, now)
-            case ValidationDone(step=step, epoch=epoch, scores=scores, seconds=seconds):
+            case ValidationDone(step=step, epoch=epoch, scores=scores, seconds=seconds, details=details):
                 self._validation_s = seconds
                 self._scores("val", step, epoch, scores, now)
-                shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+                add_details(self._store, self._run_id, "val", step, details)
+                shown = ", ".join(f"{name} {scores[name]:.4f}" for name in TOLD if name in scores)
                 self._lines.append((now, f"Epoch {epoch}, validation in {seconds:.1f} s: {shown}"))
             case PreviewSaved(step=step, epoch=epoch, layer=layer):
                 metrics_store.add_preview(self._store, self._run_id, step=step, epoch=epoch, layer=layer)
             case Saved(kind=kind, step=step, epoch=epoch, sha256=sha256, score=score):
                 set_checkpoint(self._store, CheckpointRow(self._run_id, kind, step, epoch, score, sha256, now))
                 self._lines.append((now, f"Saved the {kind} checkpoint of step {step}."))
-            case Measured(scores=scores):
+            case Measured(scores=scores, details=details):
                 self._scores("volume", self._total, 0, scores, now)
+                add_details(self._store, self._run_id, "volume", self._total, details)
             case Progress(done=done, total=total):
                 self._tiles(done, total)
-            case Note(text=text) | Ended(text=text):
+            case ValidationProgress():
+                self._moved = True
+            case Warned(text=text):
+                self._lines.append((now, f"Warning. {text}"))
+            case Note(text=text) | Restarted(text=text) | Ended(text=text):
                 if text:
                     self._lines.append((now, text))
 
     def _step(self, event: StepDone, now: float) -> None:
         self._points.append(_point(event.step, event.epoch, "step/loss", event.loss, now))
         self._points.append(_point(event.step, event.epoch, "step/learning_rate", event.learning_rate, now))
+        self._points.append(_point(event.step, event.epoch, "step/gradient_norm", event.gradient_norm, now))
         self._recent.append((event.patches, event.seconds))
         seconds = sum(s for _, s in self._recent)
         left = self._total - event.step

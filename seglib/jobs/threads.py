@@ -1,5 +1,7 @@
 """Drives one run in this thread: pulls its events, keeps the store told, ends it with a state and a sentence."""
 
+import gc
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -8,7 +10,7 @@ from seglib.errors import SeglibError
 from seglib.events import Ended, Event
 from seglib.jobs.recorder import Recorder
 from seglib.store import Store
-from seglib.store.runs import RunRow, Status, end_run, stop_requested
+from seglib.store.runs import RunRow, Status, end_run, get_run, stop_requested
 from seglib.workspace import Workspace
 
 STOP_CHECK_S = 0.2
@@ -33,6 +35,7 @@ def run_job(
     # Heavy imports wait until there is something to run.
     from seglib.tasks import run_task
 
+    status: Status
     ended = Ended("finished")
     try:
         for event in run_task(workspace, store, run, _stopper(store, run.id, closing)):
@@ -41,28 +44,44 @@ def run_job(
                 on_event(event)
             if isinstance(event, Ended):
                 ended = event
+        status, message = _outcome(store, run, ended, closing())
     except SeglibError as error:
-        return _end(store, run, recorder, owner, "failed", str(error))
+        status, message = "failed", str(error)
     except Exception as error:  # a bug: the run ends with the traceback in its log, the server lives on
         recorder.say(traceback.format_exc())
-        return _end(
-            store,
-            run,
-            recorder,
-            owner,
-            "failed",
-            f"An unexpected error ended the run: {error!r}. The log has the details.",
-        )
-    if ended.reason == "stopped" and closing():
-        return _end(store, run, recorder, owner, "interrupted", CLOSED)
-    return _end(store, run, recorder, owner, ended.reason, ended.text)
+        status, message = "failed", f"An unexpected error ended the run: {error!r}. The log has the details."
+    conclude(store, run.id, recorder, status, owner=owner, message=message)
+    return status
 
 
-def _end(store: Store, run: RunRow, recorder: Recorder, owner: str, status: Status, message: str) -> Status:
+def conclude(store: Store, run_id: int, recorder: Recorder, status: Status, *, owner: str, message: str) -> None:
+    """Ends a run that `owner` holds, with all that was said of it, and a last line in its log.
+
+    Raises StoreError where the owner does not hold it any more.
+    """
     recorder.say(f"{status.capitalize()}. {message}".strip())
     recorder.flush()
-    end_run(store, run.id, status, owner=owner, message=message)
-    return status
+    end_run(store, run_id, status, owner=owner, message=message)
+
+
+def give_back_memory() -> None:
+    """Frees what is kept of a device's memory after a run, so that other processes can have it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _outcome(store: Store, run: RunRow, ended: Ended, closing: bool) -> tuple[Status, str]:
+    """The state a run is left in, and why: what a person asked for counts more than that the program ends."""
+    if ended.reason == "finished":
+        return "finished", ended.text
+    asked = get_run(store, run.id).status
+    if asked == "pausing":
+        return "paused", f"{ended.text} Go on continues from there, before all runs that wait.".strip()
+    if closing and asked != "stopping":
+        return "interrupted", CLOSED
+    return "stopped", ended.text
 
 
 def _stopper(store: Store, run_id: int, closing: Callable[[], bool]) -> Callable[[], bool]:

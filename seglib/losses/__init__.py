@@ -1,39 +1,95 @@
-"""Losses by the `kind` of their config: functions of logits and class ids.
+"""Losses by the `kind` of their config: functions of logits and labels.
 
 Two families: sigmoid losses look at each foreground class by itself (one output a class, background is what no
-class claims); cross-entropy lets background and classes compete in one softmax (one output more).
+class claims, and voxels may be of several classes); softmax losses let background and classes compete (one output
+more). Those that judge regions look at foreground classes alone in either.
 
 Voxels of the class id 255 were not annotated: no loss counts them, and where nothing was annotated the loss is 0.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglib.config import BCELossConfig, CrossEntropyLossConfig, DiceBCELossConfig, DiceLossConfig, LossConfig
-from seglib.config.labels import IGNORE
+from seglib.config.losses import (
+    Activation,
+    AnyLoss,
+    BCELossConfig,
+    BoundaryDiceLossConfig,
+    CategoricalFocalLossConfig,
+    ClDiceLossConfig,
+    CrossEntropyLossConfig,
+    Decision,
+    DiceBCELossConfig,
+    DiceCategoricalFocalLossConfig,
+    DiceCELossConfig,
+    DiceFocalLossConfig,
+    DiceLossConfig,
+    FocalLossConfig,
+    FocalTverskyLossConfig,
+    GeneralisedDiceLossConfig,
+    JaccardLossConfig,
+    LossConfig,
+    LovaszLossConfig,
+    SumLossConfig,
+    TverskyLossConfig,
+    WeightedBCELossConfig,
+    activation_of,
+    needs_shares,
+)
+from seglib.losses import region, shapes, voxelwise
+from seglib.losses.targets import Answer, check_shares, compare, foreground_weights, one_hot, voxel_weights
 from seglib.models.base import SelfJudged
 
+__all__ = [
+    "Activation",
+    "Loss",
+    "activation_of",
+    "bce_loss",
+    "build_loss",
+    "cross_entropy",
+    "dice_loss",
+    "needs_shares",
+    "one_hot",
+    "outputs_of",
+    "total_loss",
+]
+
 Loss = Callable[[Tensor, Tensor], Tensor]
-Activation = Literal["sigmoid", "softmax"]
+Judge = Callable[[Answer], Tensor]
+# A class counts at most this many times, or this little, to be balanced with what it is not.
+MOST_BALANCE = 1000.0
 
 
-def build_loss(config: LossConfig) -> Loss:
-    """The loss a config describes: (logits (N, outputs, Z, Y, X), class ids (N, Z, Y, X) uint8) -> scalar, float32."""
-    match config:
-        case DiceLossConfig(smooth=smooth):
-            return lambda logits, target: dice_loss(logits, target, smooth=smooth)
-        case BCELossConfig(positive_weight=weight):
-            return lambda logits, target: bce_loss(logits, target, positive_weight=weight)
-        case DiceBCELossConfig(dice_weight=share, smooth=smooth):
-            return lambda logits, target: (
-                share * dice_loss(logits, target, smooth=smooth) + (1 - share) * bce_loss(logits, target)
-            )
-        case CrossEntropyLossConfig(label_smoothing=smoothing):
-            return lambda logits, target: cross_entropy(logits, target, label_smoothing=smoothing)
+def build_loss(config: LossConfig, *, shares: Sequence[float] | None = None) -> Loss:
+    """The loss a config describes: (logits (N, outputs, *space), labels uint8) -> scalar, float32.
+
+    Labels are class ids (N, *space), or (N, K, *space) of 0 and 1 where a voxel may be of several classes; 255 is what
+    was not annotated. Space is (Z, Y, X) or (Y, X).
+    shares: how much of the annotated training voxels background and each class are, K + 1 numbers in 0–1, see
+    `needs_shares`; without them what weighs by them weighs all classes alike.
+    Raises ConfigError where class weights by hand are not as many as there are classes; without `shares` the loss does
+    so when it is called, as where voxels may be of several classes but classes compete.
+    """
+    if shares is not None:
+        check_shares(shares)
+    activation = activation_of(config)
+    judges = [(weight, _judge(part, shares)) for weight, part in _parts(config) if weight]
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        answer = compare(logits, target, activation)
+        return torch.stack([judge(answer) * weight for weight, judge in judges]).sum()
+
+    return loss
+
+
+def outputs_of(config: LossConfig, classes: int) -> int:
+    """How many channels a network needs for so many foreground classes."""
+    return classes + 1 if activation_of(config) == "softmax" else classes
 
 
 def total_loss(
@@ -53,65 +109,113 @@ def total_loss(
     return found[-1], torch.stack(losses).sum()
 
 
-def activation_of(config: LossConfig) -> Activation:
-    """How the outputs trained with this loss become probabilities."""
-    return "softmax" if config.kind == "cross_entropy" else "sigmoid"
-
-
-def outputs_of(config: LossConfig, classes: int) -> int:
-    """How many outputs the network needs. classes: foreground classes."""
-    return classes + 1 if activation_of(config) == "softmax" else classes
-
-
 def dice_loss(logits: Tensor, target: Tensor, *, smooth: float) -> Tensor:
-    """1 − Dice of the probabilities, summed over batch and space, averaged over classes (Milletari et al. 2016).
-
-    logits: (N, K, …), sigmoid; target: (N, …) class ids 0 … K, 255 is left out.
-    """
-    counted = _counted(target)
-    probability = logits.float().sigmoid() if counted is None else logits.float().sigmoid() * counted
-    probability = probability.transpose(0, 1).flatten(1)
-    truth = one_hot(target, logits.shape[1]).transpose(0, 1).flatten(1)
-    overlap = (probability * truth).sum(1)
-    size = probability.sum(1) + truth.sum(1)
-    loss = (1 - (2 * overlap + smooth) / (size + smooth).clamp_min(1e-7)).mean()
-    # Without smoothing nothing over nothing would count as a total miss.
-    return loss if counted is None else loss * counted.any()
+    """1 − Dice of each class by itself, see `region.dice`; logits (N, K, …), target as for `build_loss`."""
+    return region.dice(compare(logits, target, "sigmoid"), smooth=smooth)
 
 
 def bce_loss(logits: Tensor, target: Tensor, *, positive_weight: float = 1.0) -> Tensor:
-    """Binary cross-entropy, averaged over voxels and classes; foreground counts `positive_weight` times.
-
-    logits: (N, K, …); target: (N, …) class ids 0 … K, 255 is left out.
-    """
-    truth, counted = one_hot(target, logits.shape[1]), _counted(target)
-    weight = torch.tensor(positive_weight, device=logits.device)
-    if counted is None:
-        return F.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weight)
-    each = F.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weight, reduction="none")
-    return (each * counted).sum() / (counted.sum() * logits.shape[1]).clamp_min(1)
+    """Binary cross-entropy, see `voxelwise.binary_cross_entropy`; logits (N, K, …), target as for `build_loss`."""
+    return voxelwise.binary_cross_entropy(compare(logits, target, "sigmoid"), positive_weights=positive_weight)
 
 
 def cross_entropy(logits: Tensor, target: Tensor, *, label_smoothing: float) -> Tensor:
-    """Cross-entropy of a softmax over background and classes, averaged over voxels.
+    """Cross-entropy, see `voxelwise.cross_entropy`; logits (N, K + 1, …), target (N, …) class ids, 255 is left out."""
+    return voxelwise.cross_entropy(compare(logits, target, "softmax"), label_smoothing=label_smoothing)
 
-    logits: (N, K + 1, …); target: (N, …) class ids 0 … K, 255 is left out.
+
+def _parts(config: LossConfig) -> list[tuple[float, AnyLoss]]:
+    """What a loss adds up, and with which weights; of Dice + clDice the rest stands for clDice alone."""
+    rest: AnyLoss
+    decision: Decision
+    match config:
+        case SumLossConfig(parts=parts):
+            return [(one.weight * weight, loss) for one in parts for weight, loss in _parts(one.loss)]
+        case DiceBCELossConfig(class_weights=weights):
+            rest, decision = BCELossConfig(class_weights=weights), "each_by_itself"
+        case DiceCELossConfig(class_weights=weights, label_smoothing=smoothing):
+            rest, decision = CrossEntropyLossConfig(class_weights=weights, label_smoothing=smoothing), "compete"
+        case DiceFocalLossConfig(classes=decision):
+            rest = FocalLossConfig(
+                gamma=config.gamma,
+                positive_weight=config.positive_weight,
+                class_weights=config.class_weights,
+                classes=decision,
+            )
+        case ClDiceLossConfig(classes=decision):
+            rest = config
+        case _:
+            return [(1.0, config)]
+    dice = DiceLossConfig(class_weights=config.class_weights, classes=decision, smooth=config.smooth)
+    return [(config.dice_weight, dice), (1 - config.dice_weight, rest)]
+
+
+def _judge(config: AnyLoss, shares: Sequence[float] | None) -> Judge:
+    """What one loss makes of an answer."""
+    match config:
+        case WeightedBCELossConfig():
+            return partial(voxelwise.binary_cross_entropy, positive_weights=_balance(shares))
+        case GeneralisedDiceLossConfig(weighting=weighting, smooth=smooth):
+            return partial(region.generalised_dice, weighting=weighting, smooth=smooth)
+        case BCELossConfig() | FocalLossConfig() | CrossEntropyLossConfig() | CategoricalFocalLossConfig():
+            return _voxel_judge(config, shares)
+        case DiceCategoricalFocalLossConfig():
+            return partial(_axon_recipe, config=config, class_weights=voxel_weights(config.class_weights, shares))
+    weights = foreground_weights(config.class_weights, shares)
+    if isinstance(config, LovaszLossConfig):
+        return partial(region.lovasz, class_weights=weights)
+    more: dict[str, Any] = {"smooth": config.smooth, "class_weights": weights}
+    match config:
+        case JaccardLossConfig():
+            return partial(region.jaccard, **more)
+        case TverskyLossConfig(alpha=alpha, beta=beta):
+            return partial(region.tversky, alpha=alpha, beta=beta, **more)
+        case FocalTverskyLossConfig(alpha=alpha, beta=beta, gamma=gamma):
+            return partial(region.tversky, alpha=alpha, beta=beta, gamma=gamma, **more)
+        case BoundaryDiceLossConfig(weight=weight, thickness=thickness):
+            return partial(shapes.boundary_dice, weight=weight, thickness=thickness, **more)
+        case ClDiceLossConfig(thinning=thinning):
+            return partial(shapes.cldice, thinning=thinning, **more)
+        case _:
+            return partial(region.dice, **more)
+
+
+def _voxel_judge(
+    config: BCELossConfig | FocalLossConfig | CrossEntropyLossConfig | CategoricalFocalLossConfig,
+    shares: Sequence[float] | None,
+) -> Judge:
+    each = foreground_weights(config.class_weights, shares)
+    compete = voxel_weights(config.class_weights, shares)
+    match config:
+        case BCELossConfig(positive_weight=positive):
+            return partial(voxelwise.binary_cross_entropy, positive_weights=positive, class_weights=each)
+        case FocalLossConfig(gamma=gamma, positive_weight=positive, classes="each_by_itself"):
+            return partial(voxelwise.focal, gamma=gamma, positive_weight=positive, class_weights=each)
+        case FocalLossConfig(gamma=gamma, positive_weight=positive):
+            return partial(voxelwise.categorical_focal, gamma=gamma, foreground_weight=positive, class_weights=compete)
+        case CrossEntropyLossConfig(label_smoothing=smoothing):
+            return partial(voxelwise.cross_entropy, label_smoothing=smoothing, class_weights=compete)
+        case CategoricalFocalLossConfig(gamma=gamma, alpha=alpha):
+            return partial(voxelwise.categorical_focal, gamma=gamma, alpha=alpha, class_weights=compete)
+
+
+def _axon_recipe(
+    answer: Answer, *, config: DiceCategoricalFocalLossConfig, class_weights: Sequence[float] | None
+) -> Tensor:
+    """Dice + categorical focal (+ Jaccard) as segmentation_models adds them up: with background as a class.
+
+    The recipe's own code multiplies each class's Dice by a third: a sum of these losses can do so.
     """
-    counted = _counted(target)
-    if counted is None:
-        return F.cross_entropy(logits.float(), target.long(), label_smoothing=label_smoothing)
-    options: dict[str, Any] = {"ignore_index": IGNORE, "label_smoothing": label_smoothing, "reduction": "sum"}
-    return F.cross_entropy(logits.float(), target.long(), **options) / counted.sum().clamp_min(1)
+    loss = voxelwise.categorical_focal(answer, gamma=config.gamma, alpha=config.alpha, class_weights=class_weights)
+    everything = replace(answer, background=True)
+    loss = loss + region.dice(everything, smooth=config.smooth, class_weights=class_weights)
+    if config.jaccard:
+        loss = loss + region.jaccard(everything, smooth=config.smooth, class_weights=class_weights)
+    return loss
 
 
-def _counted(target: Tensor) -> Tensor | None:
-    """float32 (N, 1, …): 1 where a voxel counts; None where all do, which most data have."""
-    counted = target != IGNORE
-    # Meta tensors, by which memory is estimated, have no values to look at.
-    return None if target.is_meta or bool(counted.all()) else counted.unsqueeze(1).float()
-
-
-def one_hot(target: Tensor, classes: int) -> Tensor:
-    """float32 (N, K, …) from class ids (N, …); background has no channel, and 255 is in none."""
-    ids = torch.arange(1, classes + 1, device=target.device, dtype=target.dtype)
-    return (target.unsqueeze(1) == ids.view(1, -1, *[1] * (target.ndim - 1))).float()
+def _balance(shares: Sequence[float] | None) -> tuple[float, ...] | float:
+    """How often foreground counts, (1 − p) / p for a class of the share p, so that it weighs as much as the rest."""
+    if shares is None:
+        return 1.0
+    return tuple(min(max((1 - p) / p, 1 / MOST_BALANCE), MOST_BALANCE) if p > 0 else 1.0 for p in shares[1:])

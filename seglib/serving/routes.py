@@ -11,13 +11,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seglib.config.labels import LabelScheme
 from seglib.errors import SeglibError
 from seglib.inference.export import exported_tiff
+from seglib.runfolder.archive import run_files, zipped
 from seglib.serving.planes import Plane, PlaneCaches, render_plane
 from seglib.store import Store
 from seglib.store.datasets import scheme_of_volume
@@ -51,7 +52,12 @@ def plane_routes(workspace: Workspace, store: Store) -> list[Route]:
 
 
 def file_routes(workspace: Workspace) -> list[Route]:
-    """`GET /api/files/prediction/{key}/labels.tif`: a prediction's labels as one TIFF, made when first asked for."""
+    """What can be kept: a prediction's labels, and what a training left.
+
+    `GET /api/files/prediction/{key}/labels.tif`: the labels as one TIFF, made when first asked for.
+    `GET /api/files/run/{key}/results.zip?checkpoints=<0 or 1>`: the files of a run, with its saved states or without
+    (default: with), zipped while they are sent. 404 with `{"error": …}` where there is no such file.
+    """
 
     def labels_tiff(request: Request) -> Response:
         key = request.path_params["key"]
@@ -60,7 +66,20 @@ def file_routes(workspace: Workspace) -> list[Route]:
         name = f"prediction-{key}-labels.tif"
         return FileResponse(path, media_type="image/tiff", filename=name, headers=headers)
 
-    return [Route("/api/files/prediction/{key:int}/labels.tif", _or_not_found(labels_tiff))]
+    def results_zip(request: Request) -> Response:
+        key = request.path_params["key"]
+        files = run_files(workspace, key, checkpoints=request.query_params.get("checkpoints") != "0")
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": f'attachment; filename="run-{key}-results.zip"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        return StreamingResponse(zipped(files, f"run-{key}"), media_type="application/zip", headers=headers)
+
+    return [
+        Route("/api/files/prediction/{key:int}/labels.tif", _or_not_found(labels_tiff)),
+        Route("/api/files/run/{key:int}/results.zip", _or_not_found(results_zip)),
+    ]
 
 
 def host_check() -> Middleware:

@@ -48,10 +48,12 @@ def add_batch(
     points: Sequence[Point] = (),
     lines: Sequence[tuple[float, str]] = (),
     progress: Progress | None = None,
+    moved: bool = False,
     durable: bool = False,
 ) -> None:
     """Writes what gathered since the last time in one transaction. lines: (time, text) of the log.
 
+    moved: it got further by something that is no step, such as a tile of a validation.
     durable: wait until it, and what was written before it, would survive a power cut.
     """
     with store.writing(durable=durable) as db:
@@ -62,17 +64,17 @@ def add_batch(
         db.conn.executemany(
             "INSERT INTO log (run_id, time, text) VALUES (?, ?, ?)", ((run_id, *line) for line in lines)
         )
+        if progress or moved:
+            db.execute("UPDATE runs SET progressed_at = ? WHERE id = ?", [time.time(), run_id])
         if progress:
             db.execute(
-                "UPDATE runs SET done = ?, total = ?, epoch = ?, patches_per_s = ?, seconds_left = ?, "
-                "progressed_at = ? WHERE id = ?",
+                "UPDATE runs SET done = ?, total = ?, epoch = ?, patches_per_s = ?, seconds_left = ? WHERE id = ?",
                 [
                     progress.done,
                     progress.total,
                     progress.epoch,
                     progress.patches_per_s,
                     progress.seconds_left,
-                    time.time(),
                     run_id,
                 ],
             )
@@ -101,6 +103,14 @@ def last_value(store: Store, run_id: int, name: str) -> float | None:
     return row[0] if row else None
 
 
+def validation_scores(store: Store, run_id: int, step: int) -> dict[str, float]:
+    """What a validation after `step` steps found: name without `val/` -> value; empty where there was none."""
+    query = "SELECT name, value FROM metrics WHERE run_id = ? AND step = ? AND name LIKE 'val/%' ORDER BY id"
+    with store.reading() as db:
+        rows = db.conn.execute(query, [run_id, step]).fetchall()
+    return {name.removeprefix("val/"): value for name, value in rows if value is not None}
+
+
 def log_tail(store: Store, run_id: int, limit: int = 200) -> list[tuple[float, str]]:
     """The last `limit` lines of a run's log as (time, text), oldest first."""
     query = "SELECT time, text FROM log WHERE run_id = ? ORDER BY id DESC LIMIT ?"
@@ -125,7 +135,8 @@ def list_previews(store: Store, run_id: int) -> list[PreviewRow]:
 
 
 def forget_after(store: Store, run_id: int, step: int) -> None:
-    """Drops points and previews later than `step`, which a resumed run will make again."""
+    """Drops points, details and previews later than `step`, which a resumed run will make again."""
     with store.writing() as db:
         db.execute("DELETE FROM metrics WHERE run_id = ? AND step > ?", [run_id, step])
         db.execute("DELETE FROM previews WHERE run_id = ? AND step > ?", [run_id, step])
+        db.execute("DELETE FROM details WHERE run_id = ? AND step > ?", [run_id, step])

@@ -2,10 +2,13 @@
 
     queued ─→ starting ─→ running ─→ finished
        │         │           ├─────→ failed
-       │         │           └─→ stopping ─→ stopped
-       └→ stopped └→ …            (a killed server) ─→ interrupted
+       │         │           ├─→ stopping ─→ stopped
+       │         │           └─→ pausing ──→ paused
+       ├→ stopped └→ …            (a killed server) ─→ interrupted
+       └→ paused
 
-Every change of state is a compare-and-swap on the state and the owner; a run that is over can be queued again.
+Every change of state is a compare-and-swap on the state and the owner; a run that is over can be queued again. One
+that was paused is over like one that was stopped – nobody holds it – but goes on before all that wait.
 """
 
 import json
@@ -14,14 +17,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from sqlite_utils import Database
+
+from seglib.config.training import WatchConfig
 from seglib.errors import StoreError
 from seglib.store.database import Store, inserted_id
 
 RunKind = Literal["train", "predict"]
-Status = Literal["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted"]
-ACTIVE: tuple[Status, ...] = ("starting", "running", "stopping")
-OVER: tuple[Status, ...] = ("finished", "stopped", "failed", "interrupted")
-RESUMABLE: tuple[Status, ...] = ("stopped", "failed", "interrupted")
+Status = Literal[
+    "queued", "starting", "running", "stopping", "pausing", "finished", "stopped", "paused", "failed", "interrupted"
+]
+ACTIVE: tuple[Status, ...] = ("starting", "running", "stopping", "pausing")
+OVER: tuple[Status, ...] = ("finished", "stopped", "paused", "failed", "interrupted")
+RESUMABLE: tuple[Status, ...] = ("stopped", "paused", "failed", "interrupted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +39,8 @@ class RunRow:
     done, total: steps of a training, or tiles of a prediction.
     owner: who runs it, as `jobs.lease` writes it; None while nobody does.
     attempt: how often it was started; 2 after one resume.
-    progressed_at: when `done` last grew (a live owner can still be stuck).
+    progressed_at: when it last got further, also within a validation (a live owner can still be stuck).
+    group_id: of the runs it belongs with, such as those of a cross-validation; None for a run by itself.
     """
 
     id: int
@@ -54,10 +63,16 @@ class RunRow:
     patches_per_s: float | None
     seconds_left: float | None
     progressed_at: float | None
+    group_id: int | None
 
     @property
     def is_over(self) -> bool:
         return self.status in OVER
+
+    def is_stalled(self, now: float) -> bool:
+        """Whether it runs but has got no further for as long as its settings say. now: seconds since 1970."""
+        minutes = self.config.get("watch", {}).get("stalled_minutes", WatchConfig().stalled_minutes)
+        return self.status == "running" and now - (self.progressed_at or now) > 60 * minutes
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,14 @@ _COLUMNS = ", ".join(field.name for field in fields(RunRow))
 
 def create_run(store: Store, kind: RunKind, *, name: str, config: dict[str, Any], device: str) -> int:
     """Puts a run in the queue and returns its id. device: `cpu`, `cuda:0`, …"""
+    with store.writing() as db:
+        return insert_run(db, kind, name=name, config=config, device=device)
+
+
+def insert_run(
+    db: Database, kind: RunKind, *, name: str, config: dict[str, Any], device: str, group_id: int | None = None
+) -> int:
+    """Puts a run in the queue within a transaction of the caller's, see `create_run`."""
     row: dict[str, Any] = {
         "kind": kind,
         "name": name,
@@ -85,9 +108,9 @@ def create_run(store: Store, kind: RunKind, *, name: str, config: dict[str, Any]
         "config": json.dumps(config),
         "device": device,
         "created_at": time.time(),
+        "group_id": group_id,
     }
-    with store.writing() as db:
-        return inserted_id(db.table("runs").insert(row))
+    return inserted_id(db.table("runs").insert(row))
 
 
 def get_run(store: Store, run_id: int) -> RunRow:
@@ -99,8 +122,10 @@ def get_run(store: Store, run_id: int) -> RunRow:
     return _run(rows[0])
 
 
-def list_runs(store: Store, *, kind: RunKind | None = None, statuses: Sequence[Status] = ()) -> list[RunRow]:
-    """Runs, newest first; of one kind and of some states only, where given."""
+def list_runs(
+    store: Store, *, kind: RunKind | None = None, statuses: Sequence[Status] = (), group_id: int | None = None
+) -> list[RunRow]:
+    """Runs, newest first; of one kind, of some states and of one group only, where given."""
     where, arguments = ["1"], list[Any]()
     if kind:
         where.append("kind = ?")
@@ -108,14 +133,20 @@ def list_runs(store: Store, *, kind: RunKind | None = None, statuses: Sequence[S
     if statuses:
         where.append(f"status IN ({_marks(statuses)})")
         arguments.extend(statuses)
+    if group_id is not None:
+        where.append("group_id = ?")
+        arguments.append(group_id)
     with store.reading() as db:
         rows = list(db.query(f"SELECT {_COLUMNS} FROM runs WHERE {' AND '.join(where)} ORDER BY id DESC", arguments))
     return [_run(row) for row in rows]
 
 
 def claim_next(store: Store, *, device: str, owner: str) -> RunRow | None:
-    """Takes the oldest queued run of a device for `owner`, or returns None; no two owners get the same one."""
-    query = "SELECT id FROM runs WHERE status = 'queued' AND device = ? ORDER BY id LIMIT 1"
+    """Takes the first queued run of a device for `owner`, or returns None; no two owners get the same one.
+
+    First are those that were paused, then the oldest.
+    """
+    query = "SELECT id FROM runs WHERE status = 'queued' AND device = ? ORDER BY at_front DESC, id LIMIT 1"
     with store.reading() as db:  # most polls find nothing and must not touch the writer
         waiting = list(db.query(query, [device]))
     return claim(store, waiting[0]["id"], owner=owner) if waiting else None
@@ -127,20 +158,30 @@ def claim(store: Store, run_id: int, *, owner: str) -> RunRow | None:
     with store.writing() as db:
         taken = db.execute(
             "UPDATE runs SET status = 'starting', owner = ?, heartbeat_at = ?, started_at = COALESCE(started_at, ?), "
-            "ended_at = NULL, message = '', stop_requested = 0, attempt = attempt + 1, progressed_at = ? "
+            "ended_at = NULL, message = '', stop_requested = 0, at_front = 0, attempt = attempt + 1, progressed_at = ? "
             "WHERE id = ? AND status = 'queued'",
             [owner, now, now, now, run_id],
         ).rowcount
     return get_run(store, run_id) if taken else None
 
 
+def take_over(store: Store, run_id: int, *, owner: str, to: str) -> RunRow | None:
+    """Hands an active run from `owner` on to another one, or returns None where it is not held by `owner` any more."""
+    with store.writing() as db:
+        changed = db.execute(
+            f"UPDATE runs SET owner = ?, heartbeat_at = ? WHERE id = ? AND owner = ? AND status IN ({_marks(ACTIVE)})",
+            [to, time.time(), run_id, owner, *ACTIVE],
+        ).rowcount
+    return get_run(store, run_id) if changed else None
+
+
 def mark_running(store: Store, run_id: int, *, owner: str, total: int) -> None:
     """starting → running, with the number of steps or tiles to come."""
     with store.writing() as db:
         db.execute(
-            "UPDATE runs SET status = CASE status WHEN 'starting' THEN 'running' ELSE status END, total = ? "
-            "WHERE id = ? AND owner = ? AND status IN ('starting', 'stopping')",
-            [total, run_id, owner],
+            "UPDATE runs SET status = CASE status WHEN 'starting' THEN 'running' ELSE status END, total = ?, "
+            f"progressed_at = ? WHERE id = ? AND owner = ? AND status IN ({_marks(ACTIVE)})",
+            [total, time.time(), run_id, owner, *ACTIVE],
         )
 
 
@@ -157,7 +198,7 @@ def end_run(store: Store, run_id: int, status: Status, *, owner: str, message: s
 
 
 def request_stop(store: Store, run_id: int) -> None:
-    """Asks a run to stop: a queued one stops at once, an active one after its current batch."""
+    """Asks a run to stop: a queued or paused one is stopped at once, an active one after its current batch."""
     with store.writing() as db:
         db.execute(
             "UPDATE runs SET status = 'stopped', ended_at = ?, message = 'Taken out of the queue.' "
@@ -165,25 +206,53 @@ def request_stop(store: Store, run_id: int) -> None:
             [time.time(), run_id],
         )
         db.execute(
+            "UPDATE runs SET status = 'stopped', message = 'Stopped while it was paused.' "
+            "WHERE id = ? AND status = 'paused'",
+            [run_id],
+        )
+        db.execute(
             "UPDATE runs SET status = 'stopping', stop_requested = 1 "
-            "WHERE id = ? AND status IN ('starting', 'running')",
+            "WHERE id = ? AND status IN ('starting', 'running', 'pausing')",
+            [run_id],
+        )
+
+
+def request_pause(store: Store, run_id: int) -> None:
+    """Asks a training to pause: a queued one is paused at once, an active one saves after its current batch.
+
+    Predictions, which cannot go on, and runs that are stopping or over are left as they are.
+    """
+    with store.writing() as db:
+        db.execute(
+            "UPDATE runs SET status = 'paused', ended_at = ?, message = 'Held back before its turn came.' "
+            "WHERE id = ? AND kind = 'train' AND status = 'queued'",
+            [time.time(), run_id],
+        )
+        db.execute(
+            "UPDATE runs SET status = 'pausing', stop_requested = 1 "
+            "WHERE id = ? AND kind = 'train' AND status IN ('starting', 'running')",
             [run_id],
         )
 
 
 def stop_requested(store: Store, run_id: int) -> bool:
-    """True once somebody asked the run to stop."""
+    """True once somebody asked the run to stop or to pause."""
     with store.reading() as db:
         return any(row["stop_requested"] for row in db.query("SELECT stop_requested FROM runs WHERE id = ?", [run_id]))
 
 
-def requeue(store: Store, run_id: int) -> None:
-    """Queues a run that was stopped, failed or was interrupted, to go on. Raises StoreError from other states."""
+def requeue(store: Store, run_id: int, *, config: dict[str, Any] | None = None) -> None:
+    """Queues a run that ended early, to go on; one that was paused before all others.
+
+    config: takes the place of the run's settings; a finished run can then go on, too.
+    Raises StoreError from other states.
+    """
+    states = RESUMABLE if config is None else OVER
     with store.writing() as db:
         changed = db.execute(
-            "UPDATE runs SET status = 'queued', ended_at = NULL, message = '' "
-            f"WHERE id = ? AND status IN ({_marks(RESUMABLE)})",
-            [run_id, *RESUMABLE],
+            "UPDATE runs SET at_front = (status = 'paused'), status = 'queued', ended_at = NULL, message = '', "
+            f"config = COALESCE(?, config) WHERE id = ? AND status IN ({_marks(states)})",
+            [None if config is None else json.dumps(config), run_id, *states],
         ).rowcount
     if not changed:
         raise StoreError(f"Run {run_id} cannot be resumed: it is {get_run(store, run_id).status}.")
@@ -225,6 +294,12 @@ def set_checkpoint(store: Store, row: CheckpointRow) -> None:
         )
 
 
+def forget_checkpoint(store: Store, run_id: int, kind: str) -> None:
+    """Drops the row of a checkpoint whose file is gone."""
+    with store.writing() as db:
+        db.execute("DELETE FROM checkpoints WHERE run_id = ? AND kind = ?", [run_id, kind])
+
+
 def checkpoints(store: Store, run_id: int) -> dict[str, CheckpointRow]:
     """A run's checkpoints by kind."""
     with store.reading() as db:
@@ -244,14 +319,15 @@ def rename_run(store: Store, run_id: int, name: str) -> None:
 
 
 def delete_run(store: Store, run_id: int) -> None:
-    """Forgets a run with all its rows. Raises StoreError while it is queued or active."""
+    """Forgets a run with all its rows, and its group with its last run. Raises StoreError while queued or active."""
     run = get_run(store, run_id)
     if not run.is_over:
         raise StoreError(f"Run {run_id} is {run.status}: stop it before you delete it.")
     with store.writing() as db:
-        for table in ("metrics", "log", "previews", "checkpoints"):
+        for table in ("metrics", "log", "previews", "checkpoints", "details"):
             db.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
         db.execute(f"DELETE FROM runs WHERE id = ? AND status IN ({_marks(OVER)})", [run_id, *OVER])
+        db.execute("DELETE FROM run_groups WHERE id NOT IN (SELECT group_id FROM runs WHERE group_id IS NOT NULL)")
 
 
 def _marks(values: Sequence[Any]) -> str:

@@ -116,6 +116,31 @@ def m002_label_schemes(db: Database) -> None:
             db.execute("UPDATE runs SET config = ? WHERE id = ?", [json.dumps(config), run["id"]])
 
 
+@migrations()
+def m003_groups_and_pauses(db: Database) -> None:
+    """Runs that belong together, as the folds of a cross-validation do; and runs that go on before all others."""
+    db.execute(
+        "CREATE TABLE run_groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, created_at REAL NOT NULL)"
+    )
+    db.execute("ALTER TABLE runs ADD COLUMN group_id INTEGER REFERENCES run_groups(id)")
+    db.execute("ALTER TABLE runs ADD COLUMN at_front INTEGER NOT NULL DEFAULT 0")
+    db.execute("CREATE INDEX runs_group ON runs (group_id)")
+
+
+@migrations()
+def m004_details(db: Database) -> None:
+    """What a validation or a measurement found that is no single number, such as which class was taken for which."""
+    db.execute(
+        """CREATE TABLE details (
+            run_id INTEGER NOT NULL,
+            step INTEGER NOT NULL,
+            part TEXT NOT NULL,
+            content TEXT NOT NULL,
+            PRIMARY KEY (run_id, step, part)
+        )"""
+    )
+
+
 def _scheme_of(db: Database, dataset: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int] | None]:
     """The scheme of a data set from before there were schemes, and how many voxels have each value."""
     if dataset["label_kind"] != "classes":

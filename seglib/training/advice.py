@@ -14,10 +14,12 @@ from seglib.config import (
     UNet2DConfig,
     UNet3DConfig,
 )
+from seglib.data.report.measure import VolumeFacts
 from seglib.data.splits import Member, Shape, split_data
 from seglib.data.volumes import VoxelSize
 from seglib.models.zoo.wnet import WNetConfig
 from seglib.store.datasets import DatasetRow, VolumeRow
+from seglib.training.suggestion import Suggestion
 
 DEMO_NAME = "Demo cells"
 PATCH_VOXELS = 64**3
@@ -35,6 +37,11 @@ def config_for(dataset: DatasetRow) -> RunConfig:
     return config if labelled else _unlabelled(config)
 
 
+def learns_classes(labels: LabelScheme) -> bool:
+    """Whether labels tell several things apart: more than one class, or objects with borders."""
+    return len(labels.classes) > 1 or labels.borders is not None
+
+
 def learned_volumes(dataset: DatasetRow, config: RunConfig) -> list[VolumeRow]:
     """The volumes of a data set a run is about: those with labels, or all for a network that needs none."""
     return [volume for volume in dataset.volumes if volume.has_labels or not config.model.needs_labels]
@@ -49,8 +56,7 @@ def first_config(
     voxel_size_nm: (z, y, x); patches are about as deep as wide in nanometres.
     A network without depth is taken where there are fewer than four planes.
     """
-    several = len(labels.classes) > 1 or labels.borders is not None
-    data = DataConfig(dataset=dataset_id, labels=labels, task="classes" if several else "foreground")
+    data = DataConfig(dataset=dataset_id, labels=labels, task="classes" if learns_classes(labels) else "foreground")
     split = split_data(members, AutoSplitConfig(), seed=0)
     room = [min(region.shape[axis] for region in split.training) for axis in range(3)]
     flat = room[0] < 4
@@ -73,6 +79,26 @@ def _unlabelled(config: RunConfig) -> RunConfig:
     z, y, x = (max(step, side // step * step) for side, step in zip(config.patches.shape, model.stride, strict=True))
     patches = config.patches.model_copy(update={"shape": (z, y, x)})
     return config.model_copy(update={"model": model, "patches": patches})
+
+
+def suggestion_for(dataset: DatasetRow, volumes: Sequence[VolumeFacts]) -> Suggestion:
+    """Settings suggested for a data set on this machine. volumes: its report. Raises ConfigError as `suggest` does."""
+    # They size networks with torch, and advice is asked for before it is there.
+    from seglib.training.machine import this_machine
+    from seglib.training.suggest import suggest
+
+    return suggest(dataset.id, volumes, dataset.labels, this_machine())
+
+
+def recipe_for(dataset: DatasetRow, name: str) -> Suggestion:
+    """A published recipe for a data set, changed where the data force it. Raises ConfigError as `apply_recipe` does."""
+    from seglib.training.fitting import apply_recipe
+    from seglib.training.recipes import RECIPES
+
+    start = config_for(dataset)
+    used = learned_volumes(dataset, RECIPES[name].make(start) if name in RECIPES else start)
+    members = [Member(volume.name, volume.shape_zyx, volume.group) for volume in used]
+    return apply_recipe(name, start, members, dataset.volumes[0].voxel_size_nm)
 
 
 def flat_levels(voxel_size_nm: VoxelSize, depth: int) -> int:

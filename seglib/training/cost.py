@@ -16,7 +16,7 @@ from seglib.losses import build_loss, outputs_of, total_loss
 from seglib.models import build_model
 
 # What optimisers keep for each weight, in multiples of its size.
-OPTIMISER_COPIES = {"adam": 2, "adamw": 2, "sgd": 1}
+OPTIMISER_COPIES = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1}
 MB = 2**20
 # Measured on CPU over six networks (U-Nets, SegResNet, V-Net, Swin UNETR, DynUNet): what kernels take beside the
 # tensors themselves, as a factor and an amount, in float32 and in bfloat16. In bfloat16 norms and losses stay float32.

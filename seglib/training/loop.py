@@ -1,19 +1,18 @@
 """The training loop, the only one: a generator of events that knows nothing of threads, pages or databases."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from seglib.checkpoints import Checkpoint
 from seglib.config import RunConfig, ScratchConfig
+from seglib.config.training import LOWER_IS_BETTER, Unit
 from seglib.data.patches import Batch
 from seglib.data.prefetch import Prefetcher
 from seglib.data.volumes import Volume
-from seglib.errors import TrainingError
+from seglib.errors import OutOfMemory, TrainingError
 from seglib.events import (
     CheckpointMade,
     Ended,
@@ -21,16 +20,20 @@ from seglib.events import (
     Event,
     Note,
     PreviewMade,
+    Restarted,
     Started,
     StepDone,
     ValidationDone,
+    Warned,
 )
-from seglib.inference.devices import out_of_memory_as
-from seglib.losses import total_loss
-from seglib.metrics.overlap import Counts, dice, iou, mean_score, no_counts
+from seglib.inference.devices import memory_used, out_of_memory_as
+from seglib.metrics.overlap import dice, iou, mean_score, no_counts
 from seglib.training.preview import predict_crop
-from seglib.training.setup import Setup, prepare
-from seglib.training.validate import foreground_counts, validate
+from seglib.training.setup import prepare
+from seglib.training.state import EpochSums, Training
+from seglib.training.step import make_step
+from seglib.training.validate import Judging, validate
+from seglib.training.watch import restarted
 
 
 def train(
@@ -50,67 +53,27 @@ def train(
     Raises ConfigError for settings that do not fit the data, TrainingError for a loss that is not finite,
     OutOfMemory where a batch does not fit.
     """
-    with out_of_memory_as(_too_large(config)):
-        setup = prepare(config, volumes, resume=resume, weights=weights)
-        yield from _run(_Training(setup, stop or _never))
-
-
-class _Training:
-    """The moving parts of a run: where it is, and the sums of the epoch under way."""
-
-    def __init__(self, setup: Setup, stop: Callable[[], bool]) -> None:
-        self.setup = setup
-        self.stop = stop
-        self.step = setup.resumed.step if setup.resumed else 0
-        self.best_score = setup.resumed.best_score if setup.resumed else None
-        self.score: float | None = setup.resumed.score if setup.resumed else None
-        self.losses: list[float] = []
-        self.counts = no_counts(len(setup.names))
-        # True from the end of an epoch until it was judged: a run stopped in between catches up when it goes on.
-        self.validation_due = False
-        if setup.resumed and setup.resumed.partial:
-            partial = setup.resumed.partial
-            self.losses = list(partial["losses"])
-            self.validation_due = bool(partial["validation_due"])
-            self.counts = Counts(*(np.array(partial[name], np.int64) for name in ("hits", "false_alarms", "misses")))
-
-    @property
-    def epoch(self) -> int:
-        """The epoch under way, or just ended, counted from 1."""
-        return max(1, math.ceil(self.step / self.setup.steps_per_epoch))
-
-    def checkpoint(self) -> Checkpoint:
-        setup = self.setup
-        partial = {
-            "losses": self.losses,
-            "validation_due": self.validation_due,
-            "hits": self.counts.hits.tolist(),
-            "false_alarms": self.counts.false_alarms.tolist(),
-            "misses": self.counts.misses.tolist(),
-        }
-        return Checkpoint(
-            config=setup.config,
-            values=setup.values,
-            names=setup.names,
-            channels=setup.predictor.normalisation.channels,
-            normalisation=setup.predictor.normalisation,
-            voxel_size_nm=setup.voxel_size_nm,
-            step=self.step,
-            epoch=self.epoch,
-            score=self.score,
-            best_score=self.best_score,
-            network=setup.network.state_dict(),
-            optimiser=setup.optimiser.state_dict(),
-            schedule=setup.schedule.state_dict(),
-            random=_random_state(setup.device),
-            partial=partial,
+    restarts = int(resume.partial.get("restarts", 0)) if resume else 0
+    while True:
+        attempt = restarted(config, restarts)
+        with out_of_memory_as(_too_large(config)):
+            setup = prepare(attempt, volumes, resume=resume, weights=weights)
+            training = Training(setup, stop or _never, restarts)
+            yield from _run(training)
+        if training.collapsed is None:
+            return
+        restarts, resume = restarts + 1, None
+        again = restarted(config, restarts)
+        yield Restarted(
+            f"{training.collapsed} Starting again ({restarts} of {config.watch.restarts}) with seed "
+            f"{again.length.seed} and a learning rate of {again.optimiser.learning_rate:.1e}."
         )
 
 
-def _run(training: _Training) -> Iterator[Event]:
+def _run(training: Training) -> Iterator[Event]:
     setup, config = training.setup, training.setup.config
-    steps_per_validation = setup.steps_per_epoch * config.validation.interval
-    yield Started(setup.total_steps, training.step, steps_per_validation)
+    every = _in_steps(training, config.validation.interval, config.validation.unit)
+    yield Started(setup.total_steps, training.step, every)
     yield from (Note(text) for text in setup.notes)
     if training.validation_due:
         yield from _validation(training)
@@ -122,12 +85,11 @@ def _run(training: _Training) -> Iterator[Event]:
         yield from _steps(training, batches)
 
 
-def _batches(training: _Training) -> Prefetcher[Batch]:
+def _batches(training: Training) -> Prefetcher[Batch]:
     """The batches of all steps to come, read ahead."""
     setup = training.setup
-    size = setup.config.patches.batch_size
     return Prefetcher(
-        lambda step: setup.sampler.batch(step, size),
+        lambda step: setup.sampler.batch(step, setup.patches_per_step),
         first=training.step,
         last=setup.total_steps,
         threads=setup.readers,
@@ -135,26 +97,90 @@ def _batches(training: _Training) -> Prefetcher[Batch]:
     )
 
 
-def _steps(training: _Training, batches: Prefetcher[Batch]) -> Iterator[Event]:
-    setup, config = training.setup, training.setup.config
+def _steps(training: Training, batches: Prefetcher[Batch]) -> Iterator[Event]:
+    setup = training.setup
     before = time.perf_counter()
-    while training.step < setup.total_steps:
+    while training.step < setup.total_steps and not training.impatient:
         _freeze(training)
-        loss, rate = _step(training, batches.take())
+        batch = batches.take()
+        waited = time.perf_counter() - before
+        try:
+            result = yield from _step(training, batch)
+        except TrainingError as error:
+            if not _may_restart(training):
+                raise
+            training.collapsed = str(error)
+            return
         now = time.perf_counter()
-        yield StepDone(training.step, training.epoch, loss, rate, config.patches.batch_size, now - before)
+        yield StepDone(
+            training.step,
+            training.epoch,
+            result.loss,
+            result.learning_rate,
+            setup.patches_per_step,
+            now - before,
+            gradient_norm=result.gradient_norm,
+            waited_s=waited,
+        )
+        yield from _told(training, training.watch.after_step(result.loss))
         before = now
-        if training.step % setup.steps_per_epoch == 0:
-            yield from _end_epoch(training)
+        if training.collapsed is None:
+            yield from _after_step(training)
+        if training.collapsed is not None:
+            return
+        if _is_due(training, setup.steps_per_epoch):
             before = time.perf_counter()
         if training.stop():
             yield CheckpointMade("last", training.checkpoint())
             yield _stopped(training)
             return
-    yield Ended("finished")
+    yield from _finished(training)
 
 
-def _freeze(training: _Training) -> None:
+def _step(training: Training, batch: Batch) -> Iterator[Event]:
+    """One optimiser step, in smaller and smaller pieces where memory does not suffice for larger ones."""
+    setup = training.setup
+    while True:
+        result = make_step(setup, batch, step=training.step, micro=training.micro)
+        if result is not None:
+            break
+        if setup.config.watch.memory == "fail" or training.micro == 1:
+            raise OutOfMemory(f"{_too_large(setup.config)} {memory_used(setup.device)}")
+        training.micro //= 2
+        yield Warned(
+            f"Memory ran out ({memory_used(setup.device)}): from now on {training.micro} patch(es) are computed at a "
+            f"time. A step still learns from {setup.patches_per_step}; it only takes longer."
+        )
+    setup.schedule.after_step()
+    training.step += 1
+    training.sums.add(result.loss, result.counts, result.voxels)
+    return result
+
+
+def _after_step(training: Training) -> Iterator[Event]:
+    """What is due after a step: the end of an epoch, a validation, a checkpoint."""
+    setup, config = training.setup, training.setup.config
+    if _is_due(training, setup.steps_per_epoch):
+        yield from _end_epoch(training)
+    if _is_due(training, _in_steps(training, config.validation.interval, config.validation.unit)):
+        training.validation_due = True
+        yield from _validation(training)
+    if training.collapsed is not None:
+        return
+    if _is_due(training, _in_steps(training, config.checkpoints.interval, config.checkpoints.unit)):
+        yield CheckpointMade("last", training.checkpoint())
+
+
+def _in_steps(training: Training, interval: int, unit: Unit) -> int:
+    return interval * (training.setup.steps_per_epoch if unit == "epochs" else 1)
+
+
+def _is_due(training: Training, every: int) -> bool:
+    """Whether so many steps are done again, or all of them."""
+    return training.step % every == 0 or training.step == training.setup.total_steps
+
+
+def _freeze(training: Training) -> None:
     """Whether the encoder learns follows from the epoch alone, so that a resumed run goes on as it was."""
     weights = training.setup.config.weights
     if isinstance(weights, ScratchConfig) or not weights.freeze_epochs:
@@ -164,66 +190,56 @@ def _freeze(training: _Training) -> None:
         weight.requires_grad_(learns)
 
 
-def _stopped(training: _Training) -> Ended:
+def _stopped(training: Training) -> Ended:
     total = training.setup.total_steps
     return Ended("stopped", f"Stopped after step {training.step} of {total}; everything is saved.")
 
 
-def _step(training: _Training, batch: Batch) -> tuple[float, float]:
-    """One optimiser step; returns its loss and the learning rate it was made with."""
-    setup = training.setup
-    images = torch.from_numpy(batch.images).to(setup.device, non_blocking=True)
-    target = torch.from_numpy(batch.targets).to(setup.device, non_blocking=True)
-    if setup.augmentation:
-        rng = np.random.default_rng([setup.config.length.seed, 3, training.step])
-        images, target = setup.augmentation(images, target, rng)
-    rate = setup.optimiser.param_groups[0]["lr"]
-    with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.predictor.half):
-        found = setup.network(images)
-    logits, loss = total_loss(setup.loss, found, target, setup.network)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"The loss became {value} at step {training.step + 1}. Usual causes: a learning rate that is too high "
-            f"(it is {rate:.1e}; try a tenth) or broken grey values. The last checkpoint is kept."
-        )
-    setup.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    setup.optimiser.step()
-    setup.schedule.after_step()
-    training.step += 1
-    training.losses.append(value)
-    training.counts += foreground_counts(logits.detach(), target, setup.predictor.activation, len(setup.names))
-    return value, rate
-
-
-def _end_epoch(training: _Training) -> Iterator[Event]:
-    config, epoch = training.setup.config, training.epoch
-    scores = {"loss": float(np.mean(training.losses))}
-    if config.model.needs_labels:
-        scores |= {"dice": mean_score(dice(training.counts)), "iou": mean_score(iou(training.counts))}
-    yield EpochDone(training.step, epoch, scores)
-    training.losses, training.counts = [], no_counts(len(training.setup.names))
-    last = epoch == config.length.epochs
-    if epoch % config.validation.interval == 0 or last:
-        training.validation_due = True
-        yield from _validation(training)
-    if epoch % config.checkpoints.interval == 0 or last:
+def _finished(training: Training) -> Iterator[Event]:
+    if training.step < training.setup.total_steps:
         yield CheckpointMade("last", training.checkpoint())
+        yield Ended(
+            "finished",
+            f"Ended early after step {training.step}: the last {training.since_best} validations were no better than "
+            "the best one.",
+        )
+        return
+    yield Ended("finished")
 
 
-def _validation(training: _Training) -> Iterator[Event]:
+def _end_epoch(training: Training) -> Iterator[Event]:
+    config, sums = training.setup.config, training.sums
+    scores = {"loss": float(np.mean(sums.losses))}
+    if config.model.needs_labels:
+        scores |= {"dice": mean_score(dice(sums.counts)), "iou": mean_score(iou(sums.counts))}
+    yield EpochDone(training.step, training.epoch, scores)
+    if config.model.needs_labels:
+        found = training.watch.after_judgement(sums.counts, sums.voxels, what="the training patches")
+        yield from _told(training, found)
+    training.sums = EpochSums(no_counts(len(training.setup.names)))
+
+
+def _told(training: Training, collapse: str | None) -> Iterator[Event]:
+    """Says that a run has collapsed, and marks it for a new start where that is wanted."""
+    if collapse is None:
+        return
+    if _may_restart(training):
+        training.collapsed = collapse
+    else:
+        yield Warned(collapse)
+
+
+def _may_restart(training: Training) -> bool:
+    watch = training.setup.config.watch
+    return watch.collapse == "restart" and training.restarts < watch.restarts
+
+
+def _validation(training: Training) -> Iterator[Event]:
     setup, config, began = training.setup, training.setup.config, time.perf_counter()
     setup.network.eval()
     try:
-        verdict = validate(
-            setup.predictor,
-            setup.validation,
-            config,
-            loss=setup.loss,
-            classes=len(setup.names),
-            stop=training.stop,
-        )
+        judging = Judging(config, setup.names, setup.loss, setup.voxel_size_nm)
+        verdict = yield from validate(setup.predictor, setup.validation, judging, stop=training.stop)
         if verdict is None:
             yield Note("Stopped during validation; it is made up for when the run goes on.")
             return
@@ -231,10 +247,10 @@ def _validation(training: _Training) -> Iterator[Event]:
     finally:
         setup.network.train()
     training.validation_due = False
-    scores = verdict.scores(setup.names)
-    training.score = scores.get(config.validation.best_by, -scores["loss"])
-    setup.schedule.after_validation(training.score)
-    yield ValidationDone(training.step, training.epoch, scores, time.perf_counter() - began)
+    training.thresholds = verdict.thresholds
+    better = training.judged(_score(config, verdict.scores))
+    setup.schedule.after_validation(training.score or 0.0)
+    yield ValidationDone(training.step, training.epoch, verdict.scores, time.perf_counter() - began, verdict.details)
     yield PreviewMade(
         training.step,
         training.epoch,
@@ -244,17 +260,20 @@ def _validation(training: _Training) -> Iterator[Event]:
         setup.voxel_size_nm,
         setup.contrast,
     )
+    found = training.watch.after_judgement(verdict.counts, verdict.voxels, what="the validation part")
+    yield from _told(training, found)
     # The first validation always makes a best checkpoint, also at Dice 0.
-    if training.best_score is None or training.score > training.best_score:
-        training.best_score = training.score
+    if better:
         yield CheckpointMade("best", training.checkpoint())
 
 
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
+def _score(config: RunConfig, scores: Mapping[str, float]) -> float:
+    """What the best checkpoint is chosen by, higher is better; without annotated foreground it is the loss."""
+    name = config.validation.best_by
+    value = scores.get(name, np.nan)
+    if np.isnan(value):
+        return -scores["loss"]
+    return -value if name in LOWER_IS_BETTER else value
 
 
 def _too_large(config: RunConfig) -> str:

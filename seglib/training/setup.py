@@ -18,11 +18,13 @@ from seglib.data.patches import Extent, PatchSampler, fitting_patch
 from seglib.data.splits import Member, Shape, split_data
 from seglib.data.volumes import Volume
 from seglib.errors import CheckpointError, ConfigError
-from seglib.inference.devices import choose_device, set_threads, use_half
+from seglib.inference.devices import choose_device, half_type, set_threads, use_deterministic
 from seglib.inference.predict import Predictor
-from seglib.losses import Loss, activation_of, build_loss, outputs_of
+from seglib.losses import Loss, activation_of, build_loss, needs_shares, outputs_of
 from seglib.models import build_model, model_stride
 from seglib.models.networks.weights import load_into
+from seglib.training.arrangement import arrange, trial_of
+from seglib.training.averaging import WeightAverage
 from seglib.training.optim import Schedule, build_optimiser
 from seglib.training.preview import PreviewCrop, choose_crop
 
@@ -35,6 +37,8 @@ NEEDS_LABELS = "this network needs them: import it with labels, or choose WNet3D
 class Setup:
     """The parts of one training run. predictor shares `network`, in whatever mode that is.
 
+    learner: what a batch goes through, the network itself or what it was compiled to; layout: of images in memory.
+    average: of the network's weights, where one is kept; the predictor then has its network instead.
     augmentation: None where patches stay as they are; readers: threads that read patches ahead.
     encoder: weights of the network's encoder, which may be frozen at first.
     """
@@ -44,8 +48,12 @@ class Setup:
     names: tuple[str, ...]
     device: torch.device
     network: nn.Module
+    learner: nn.Module
+    layout: torch.memory_format
+    average: WeightAverage | None
     predictor: Predictor
     loss: Loss
+    scaler: torch.amp.GradScaler
     optimiser: torch.optim.Optimizer
     schedule: Schedule
     sampler: PatchSampler
@@ -60,13 +68,33 @@ class Setup:
     resumed: Checkpoint | None
 
     @property
+    def patches_per_step(self) -> int:
+        """Patches the network learns from at a step."""
+        return patches_per_step(self.config)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Training steps of one epoch; the last one is a full batch too."""
-        return -(-self.sampler.per_epoch // self.config.patches.batch_size)
+        return steps_per_epoch(self.config, self.sampler.per_epoch)
 
     @property
     def total_steps(self) -> int:
-        return self.steps_per_epoch * self.config.length.epochs
+        return total_steps(self.config, self.sampler.per_epoch)
+
+
+def patches_per_step(config: RunConfig) -> int:
+    """Patches that one improvement of the network is made from."""
+    return config.patches.batch_size * config.patches.accumulation
+
+
+def steps_per_epoch(config: RunConfig, patches: int) -> int:
+    """Steps of an epoch of so many patches."""
+    return -(-patches // patches_per_step(config))
+
+
+def total_steps(config: RunConfig, patches: int) -> int:
+    """Steps of a whole run. patches: of an epoch."""
+    return config.length.iterations or steps_per_epoch(config, patches) * config.length.epochs
 
 
 def prepare(
@@ -84,6 +112,7 @@ def prepare(
     """
     set_threads(config.compute)
     device = torch.device(choose_device(config.compute.device))
+    use_deterministic(device, config.compute.deterministic)
     training, validation = read_parts(config, volumes)
     names = class_names(config)
     normalisation = resume.normalisation if resume else measure([p.image for p in training], config.normalisation)
@@ -96,29 +125,49 @@ def prepare(
         raise ConfigError("None of the weights fits this network: they are of another one.")
     encoder = encoder_of(config.model, network)
     optimiser = build_optimiser(config.optimiser, _groups(config, network, encoder))
-    steps = -(-sampler.per_epoch // config.patches.batch_size) * config.length.epochs
-    schedule = Schedule(config.schedule, optimiser, total_steps=steps)
+    schedule = Schedule(config.schedule, optimiser, total_steps=total_steps(config, sampler.per_epoch))
+    average = WeightAverage(network, config.optimiser.average) if config.optimiser.average else None
+    half = half_type(device, config.compute.precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
     if resume:
-        _restore(resume, network, optimiser, schedule, device)
-    predictor = make_predictor(config, network, normalisation, device, config.compute.precision)
+        _restore(resume, Learning(network, average, optimiser, schedule, scaler), device)
+    shown = average.network if average else network
+    predictor = make_predictor(config, shown, normalisation, device, config.compute.precision)
+    shares = sampler.class_shares(len(names)) if needs_shares(config.loss) else None
+    loss = build_loss(config.loss, shares=shares)
+    arrangement = arrange(
+        network.train(),
+        config,
+        resume,
+        trial=trial_of(predictor, loss, config, sampler.shape),
+        steps=total_steps(config, sampler.per_epoch),
+    )
     return Setup(
         config=config,
         values=config.data.scheme.values(config.data.task),
         names=names,
         device=device,
-        network=network.train(),
+        network=network,
+        learner=arrangement.learner,
+        layout=arrangement.layout,
+        average=average,
         predictor=predictor,
-        loss=build_loss(config.loss),
+        loss=loss,
+        scaler=scaler,
         optimiser=optimiser,
         schedule=schedule,
         sampler=sampler,
         augmentation=augmentation,
-        readers=1 if all(part.in_memory for part in training) else min(READERS, os.cpu_count() or 1),
+        readers=_readers(config, training),
         validation=validation,
         crop=choose_crop(validation),
         voxel_size_nm=volumes[0].voxel_size_nm,
         contrast=volumes[0].contrast,
-        notes=(*_notes(config, training, validation, predictor, sampler), *((taken.text,) if taken else ())),
+        notes=(
+            *_notes(config, training, validation, predictor, sampler),
+            *((taken.text,) if taken else ()),
+            *arrangement.notes,
+        ),
         encoder=encoder,
         resumed=resume,
     )
@@ -134,7 +183,7 @@ def make_predictor(
         activation=activation_of(config.loss),
         stride=model_stride(config.model),
         device=device,
-        half=use_half(device, precision),
+        half=half_type(device, precision),
     )
 
 
@@ -221,22 +270,40 @@ def _groups(config: RunConfig, network: nn.Module, encoder: Sequence[nn.Paramete
     return [{"params": rest}, {"params": list(encoder), "lr": rate}]
 
 
-def _restore(
-    checkpoint: Checkpoint,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    schedule: Schedule,
-    device: torch.device,
-) -> None:
+@dataclass(frozen=True)
+class Learning:
+    """What changes while a network learns."""
+
+    network: nn.Module
+    average: WeightAverage | None
+    optimiser: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+
+
+def _restore(checkpoint: Checkpoint, learning: Learning, device: torch.device) -> None:
+    """Brings everything that learns to where a checkpoint left it."""
+    partial = checkpoint.partial
     try:
-        network.load_state_dict(checkpoint.network)
-        optimiser.load_state_dict(checkpoint.optimiser)
+        learning.network.load_state_dict(checkpoint.learning or checkpoint.network)
+        learning.optimiser.load_state_dict(checkpoint.optimiser)
+        if learning.average:
+            state = {"network": checkpoint.network, "updates": partial.get("averaged", 0)}
+            learning.average.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"The checkpoint belongs to another network or optimiser: {error}") from error
-    schedule.load_state_dict(checkpoint.schedule)
+    learning.schedule.load_state_dict(checkpoint.schedule)
+    if partial.get("scaler") and learning.scaler.is_enabled():
+        learning.scaler.load_state_dict(partial["scaler"])
     torch.set_rng_state(checkpoint.random["cpu"])
     if device.type == "cuda" and "cuda" in checkpoint.random:
         torch.cuda.set_rng_state(checkpoint.random["cuda"], device)
+
+
+def _readers(config: RunConfig, training: Sequence[TrainingPart]) -> int:
+    if config.compute.readers:
+        return config.compute.readers
+    return 1 if all(part.in_memory for part in training) else min(READERS, os.cpu_count() or 1)
 
 
 def _notes(
@@ -247,9 +314,11 @@ def _notes(
     sampler: PatchSampler,
 ) -> tuple[str, ...]:
     parameters = sum(parameter.numel() for parameter in predictor.network.parameters())
-    precision = "bfloat16 autocast" if predictor.half else "float32"
+    precision = {torch.bfloat16: "bfloat16 autocast", torch.float16: "float16 autocast", None: "float32"}[
+        predictor.half
+    ]
     where = f"{predictor.device}, {precision}, {torch.get_num_threads()} CPU threads"
-    steps = -(-sampler.per_epoch // config.patches.batch_size)
+    steps = steps_per_epoch(config, sampler.per_epoch)
     notes = [
         f"torch {torch.__version__} on {where}.",
         f"{type(predictor.network).__name__} with {parameters:,} parameters; {steps} steps an epoch.",

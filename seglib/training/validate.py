@@ -1,105 +1,179 @@
 """Judging a network on the validation part: all of it, tile by tile, as a prediction would be made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seglib.config import RunConfig
 from seglib.config.labels import IGNORE
+from seglib.config.training import SURFACE_SCORES
 from seglib.data.parts import Target, TrainingPart
 from seglib.data.patches import grid_starts
 from seglib.data.splits import Shape
-from seglib.inference.predict import Predictor, decide, predict_slabs
+from seglib.data.volumes import VoxelSize
+from seglib.events import ValidationProgress
+from seglib.inference.predict import Predictor, count_tiles, decide, evidence, predict_slabs
 from seglib.inference.tiles import fitting_tile
 from seglib.losses import Activation, Loss
-from seglib.metrics.overlap import Counts, count_overlap, dice, iou, mean_score, no_counts
+from seglib.metrics.overlap import (
+    Confusion,
+    Counts,
+    absent,
+    count_confusion,
+    mean_score,
+    no_confusion,
+    overlap_scores,
+)
+from seglib.metrics.surfaces import Surfaces, measure_surfaces, no_surfaces, surface_scores
+from seglib.metrics.thresholds import Probabilities, best_thresholds, count_probabilities, no_probabilities
 from seglib.models.base import SelfJudged
 
 THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What validation found.
+class Judging:
+    """How a network is judged. names: of the classes; loss: what it learns by; voxel_size_nm: (z, y, x)."""
 
-    loss: mean over the tiles in which something was annotated, or over windows for a network that judges itself.
-    counts: annotated voxels of the whole validation part; annotated: whether there are any.
+    config: RunConfig
+    names: tuple[str, ...]
+    loss: Loss
+    voxel_size_nm: VoxelSize
+
+    @property
+    def surfaces(self) -> bool:
+        """Whether distances between surfaces are measured."""
+        asked = self.config.validation
+        return asked.surfaces or asked.best_by in SURFACE_SCORES
+
+    @property
+    def tolerance_nm(self) -> float:
+        """Up to which distance surfaces count as the same."""
+        return self.config.validation.tolerance_nm or max(self.voxel_size_nm)
+
+
+@dataclass
+class Verdict:
+    """What validation found, summed up over the parts while it goes on.
+
+    losses: of the tiles in which something was annotated, or of windows for a network that judges itself.
+    confusion, probabilities, surfaces: over all annotated voxels of the validation parts.
     """
 
-    loss: float
-    counts: Counts
-    annotated: bool
+    judging: Judging
+    losses: list[float]
+    confusion: Confusion
+    probabilities: Probabilities
+    surfaces: Surfaces
 
-    def scores(self, names: Sequence[str]) -> dict[str, float]:
-        """Loss and, where something is annotated, mean Dice and IoU; for several classes Dice per class by its name."""
-        if not self.annotated:
-            return {"loss": self.loss}
-        per_class = dice(self.counts)
-        result = {"loss": self.loss, "dice": mean_score(per_class), "iou": mean_score(iou(self.counts))}
-        if len(names) > 1:
-            result |= {f"dice/{name}": float(value) for name, value in zip(names, per_class, strict=True)}
-        return result
+    @property
+    def counts(self) -> Counts:
+        return self.confusion.counts
+
+    @property
+    def voxels(self) -> int:
+        return self.confusion.voxels
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The probability above which each class is best called found; nothing where nothing is annotated."""
+        return tuple(found.value for found in best_thresholds(self.probabilities)) if self.voxels else ()
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Loss and, where something is annotated, every score as a mean over classes and per class.
+
+        All but `dice_best_threshold` are of decisions at a probability of 0.5.
+        """
+        loss = {"loss": float(np.mean(self.losses)) if self.losses else 0.0}
+        if not self.voxels:
+            return loss
+        names, tuned = self.judging.names, [found.dice for found in best_thresholds(self.probabilities)]
+        scores = loss | overlap_scores(self.confusion, names) | {"dice_best_threshold": mean_score(np.array(tuned))}
+        if self.judging.surfaces:
+            scores |= surface_scores(self.surfaces, names, tolerance_nm=self.judging.tolerance_nm)
+        return scores
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is no single number; see `ValidationDone`."""
+        if not self.voxels:
+            return {}
+        return {
+            "names": list(self.judging.names),
+            "confusion": self.confusion.table.tolist(),
+            "thresholds": list(self.thresholds),
+            "absent": list(absent(self.counts, self.judging.names)),
+        }
 
 
 def validate(
-    predictor: Predictor,
-    parts: Sequence[TrainingPart],
-    config: RunConfig,
-    *,
-    loss: Loss,
-    classes: int,
-    stop: Callable[[], bool],
-) -> Verdict | None:
+    predictor: Predictor, parts: Sequence[TrainingPart], judging: Judging, *, stop: Callable[[], bool]
+) -> Generator[ValidationProgress, None, Verdict | None]:
     """Segments every validation part whole and compares it with its labels; None where `stop` said so midway."""
-    losses: list[float] = []
-    counts, annotated = no_counts(classes), False
-    judges_itself = not config.model.needs_labels
-    for part in parts:
-        tile = fitting_tile(part.target.shape, config.patches.shape, predictor.stride)
+    config, classes = judging.config, len(judging.names)
+    verdict = Verdict(judging, [], no_confusion(classes), no_probabilities(classes), no_surfaces(classes))
+    overlap, judges_itself = config.validation.overlap, not config.model.needs_labels
+    tiles = [count_tiles(part.shape, config.patches.shape, predictor.stride, overlap) for part in parts]
+    for index, part in enumerate(parts):
+        tile = fitting_tile(part.shape, config.patches.shape, predictor.stride)
 
         def add_loss(logits: Tensor, starts: Sequence[tuple[int, int, int]], part: TrainingPart = part) -> None:
-            losses.extend(_tile_losses(logits, starts, part.target, loss))
+            verdict.losses.extend(_tile_losses(logits, starts, part.target, judging.loss))
 
         slabs = predict_slabs(
             predictor,
             part.image,
             tile=tile,
-            overlap=config.validation.overlap,
+            overlap=overlap,
             batch_size=config.patches.batch_size,
             on_tiles=None if judges_itself else add_loss,
         )
+        found: list[NDArray[np.uint8]] = []
         for slab in slabs:
             truth = part.target[slab.z : slab.z + slab.probabilities.shape[1]]
-            counts += count_overlap(decide(slab.probabilities, predictor.activation, THRESHOLD), truth, classes)
-            annotated = annotated or bool((truth != IGNORE).any())
+            decided = decide(slab.probabilities, predictor.activation, THRESHOLD)
+            verdict.confusion += count_confusion(decided, truth, classes)
+            verdict.probabilities += count_probabilities(evidence(slab.probabilities, predictor.activation), truth)
+            found += [decided] if judging.surfaces else []
+            yield ValidationProgress(sum(tiles[:index]) + slab.tiles_done, sum(tiles))
             if stop():
                 return None
+        if judging.surfaces:
+            verdict.surfaces += measure_surfaces(
+                np.concatenate(found), part.target[:], classes, voxel_size_nm=judging.voxel_size_nm
+            )
         if judges_itself:
-            losses.extend(_own_losses(predictor, part, tile))
-    return Verdict(float(np.mean(losses)) if losses else 0.0, counts, annotated)
+            verdict.losses.extend(_own_losses(predictor, part, tile))
+    return verdict
 
 
 @torch.no_grad()
-def foreground_counts(logits: Tensor, target: Tensor, activation: Activation, classes: int) -> Counts:
+def foreground_counts(logits: Tensor, target: Tensor, activation: Activation, classes: int) -> tuple[Counts, int]:
     """Hits, false alarms and misses of a batch of logits (N, outputs, …) at probability 0.5, per class.
 
-    Voxels that were not annotated (255) are left out.
+    And the number of annotated voxels they are over; the others (255) are left out.
     """
     if activation == "softmax":
         found = logits.argmax(1)
     else:
         highest, best = logits.max(1)
         found = torch.where(highest > 0, best + 1, 0)
-    found = torch.where(target == IGNORE, 0, found)
+    annotated = target != IGNORE
+    found = torch.where(annotated, found, 0)
     ids = range(1, classes + 1)
     hits = torch.stack([((found == k) & (target == k)).sum() for k in ids])
     predicted = torch.stack([(found == k).sum() for k in ids])
     present = torch.stack([(target == k).sum() for k in ids])
-    hits, predicted, present = torch.stack([hits, predicted, present]).cpu().numpy()
-    return Counts(hits, predicted - hits, present - hits)
+    # All in one transfer from the device.
+    numbers = torch.cat([hits, predicted, present, annotated.sum()[None]]).cpu().numpy()
+    hits, predicted, present = numbers[:-1].reshape(3, classes)
+    return Counts(hits, predicted - hits, present - hits), int(numbers[-1])
 
 
 def _own_losses(predictor: Predictor, part: TrainingPart, tile: Shape) -> list[float]:
@@ -109,7 +183,7 @@ def _own_losses(predictor: Predictor, part: TrainingPart, tile: Shape) -> list[f
     for z, y, x in grid_starts(part.shape, tile, 0.0).tolist():
         image = predictor.normalisation.apply(part.image_at((z, y, x), tile))
         batch = torch.from_numpy(image[None]).to(predictor.device)
-        with torch.inference_mode(), torch.autocast(predictor.device.type, torch.bfloat16, enabled=predictor.half):
+        with torch.inference_mode(), predictor.autocast():
             result.append(float(judge(batch).loss))
     return result
 

@@ -17,7 +17,7 @@ LOW, HIGH = (0.0, -1.0), (2.0, 1.0)
 
 def predictor(network, *, stride=(1, 1, 1), activation="sigmoid", channels=2):
     scale = between(LOW[:channels], HIGH[:channels])
-    return Predictor(network.eval(), scale, activation, stride, torch.device("cpu"), half=False)
+    return Predictor(network.eval(), scale, activation, stride, torch.device("cpu"), half=None)
 
 
 def pointwise(outputs=3):

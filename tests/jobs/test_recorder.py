@@ -11,10 +11,13 @@ from seglib.events import (
     Note,
     PreviewSaved,
     Progress,
+    Restarted,
     Saved,
     Started,
     StepDone,
     ValidationDone,
+    ValidationProgress,
+    Warned,
 )
 from seglib.jobs import recorder as module
 from seglib.jobs.recorder import Recorder
@@ -154,3 +157,38 @@ def test_tiles_are_the_progress_of_a_prediction(store, run):
     assert (row.done, row.total) == (3, 12)
     # Three tiles took t, so nine take 3 t.
     assert row.seconds_left == pytest.approx(9 / row.patches_per_s)
+
+
+@pytest.mark.usefixtures("never_by_itself")
+def test_the_tiles_of_a_validation_are_progress_though_no_step_is_made(store, run):
+    recorder = Recorder(store, run, "me")
+    recorder.take(Started(total=12))
+    recorder.take(step(3))
+    recorder.flush()
+    with store.writing() as db:
+        db.execute("UPDATE runs SET progressed_at = 5.0")
+    recorder.flush()
+    assert get_run(store, run).progressed_at == 5.0
+    recorder.take(ValidationProgress(done=1, total=40))
+    recorder.flush()
+    row = get_run(store, run)
+    assert row.progressed_at > 1e9
+    assert (row.done, row.total) == (3, 12)
+
+
+@pytest.mark.usefixtures("never_by_itself")
+def test_a_run_that_starts_again_by_itself_forgets_its_curves_and_says_why(store, run):
+    recorder = Recorder(store, run, "me")
+    recorder.take(Started(total=12))
+    recorder.take(PreviewSaved(1, 1, "step-1"))
+    for number in (1, 2):
+        recorder.take(step(number))
+    recorder.take(Warned("The loss explodes."))
+    recorder.take(Restarted("Starting again."))
+    recorder.take(Started(total=20))
+    recorder.take(step(1, loss=0.125))
+    recorder.flush()
+    assert curves(store, run)["step/loss"] == [(1, 0.125)]
+    assert list_previews(store, run) == []
+    assert [text for _, text in log_tail(store, run)] == ["Warning. The loss explodes.", "Starting again."]
+    assert (get_run(store, run).status, get_run(store, run).total) == ("running", 20)

@@ -9,7 +9,7 @@ from seglib.jobs import threads
 from seglib.jobs.recorder import Recorder
 from seglib.jobs.threads import CLOSED, run_job
 from seglib.store.metrics import log_tail
-from seglib.store.runs import claim, create_run, get_run, request_stop
+from seglib.store.runs import claim, create_run, get_run, request_pause, request_stop
 from tests.conftest import small_config
 
 
@@ -84,6 +84,44 @@ def stops_when_asked(workspace, store, run, stop):
 def test_a_run_that_was_asked_to_stop_is_stopped(store, run, drive):
     assert drive(stops_when_asked) == "stopped"
     assert get_run(store, run.id).message == "Stopped as asked."
+
+
+def pauses_when_asked(workspace, store, run, stop):
+    yield Started(2)
+    request_pause(store, run.id)
+    yield Ended("stopped", "Stopped after step 1 of 2.") if stop() else Ended("finished")
+
+
+@pytest.mark.parametrize("closing", [True, False])
+def test_a_run_that_was_asked_to_pause_is_paused(store, run, drive, closing):
+    assert drive(pauses_when_asked, closing=lambda: closing) == "paused"
+    row = get_run(store, run.id)
+    assert row.owner is None
+    assert row.message.startswith("Stopped after step 1 of 2. Go on ")
+    assert lines(store, run)[-1].startswith("Paused. ")
+
+
+def test_a_pause_that_becomes_a_stop_is_a_stop(store, run, drive):
+    def task(workspace, store, run, stop):
+        yield Started(2)
+        request_pause(store, run.id)
+        request_stop(store, run.id)
+        yield Ended("stopped") if stop() else Ended("finished")
+
+    assert drive(task) == "stopped"
+
+
+def test_a_run_that_finishes_before_it_could_pause_is_finished(store, run, drive):
+    def task(workspace, store, run, stop):
+        yield Started(2)
+        request_pause(store, run.id)
+        yield Ended("finished")
+
+    assert drive(task) == "finished"
+
+
+def test_a_run_that_was_asked_to_stop_is_stopped_also_where_the_program_ends(store, run, drive):
+    assert drive(stops_when_asked, closing=lambda: True) == "stopped"
 
 
 def test_a_run_that_ends_because_the_program_does_is_interrupted(store, run, drive):

@@ -16,7 +16,15 @@ from streamlit.testing.v1 import AppTest
 
 import seglib.tasks.training
 from pages.ui.forms import FormContext, section, sections
-from seglib.config import LengthConfig, PatchConfig, RunConfig, parse_run_config
+from seglib.config import (
+    CrossEntropyLossConfig,
+    FocalLossConfig,
+    LengthConfig,
+    PatchConfig,
+    RunConfig,
+    WeightedLossConfig,
+    parse_run_config,
+)
 from seglib.events import Ended, Started
 from seglib.jobs.foreground import run_in_foreground
 from seglib.models import config_class
@@ -65,6 +73,10 @@ def chosen_parts(choice: dict[str, str]) -> Iterator[tuple[str, str, str, FieldI
                         yield name, ".".join(filter(None, (name, kind, field))), field, inner
 
 
+WISHED_SUM = (
+    WeightedLossConfig(weight=2.0, loss=FocalLossConfig(classes="compete")),
+    WeightedLossConfig(loss=CrossEntropyLossConfig(label_smoothing=0.1)),
+)
 # Values that must fit one another to be ready for a start; what is not here gets any other value than it has.
 WISHES = {
     "patches.shape": (8, 64, 32),  # what every network can take, with the depths below
@@ -87,6 +99,7 @@ WISHES = {
     "compute.least_parameters": 0.001,
     "weights.run.run": 1,
     "weights.file.path": "/data/weights.pt",
+    "loss.sum.parts": WISHED_SUM,
     "compute.precision": "fp32",
     "compute.device": "cpu",
     "name": "*My* run",
@@ -98,6 +111,8 @@ def other_value(path: str, info: FieldInfo, now: Any, options: list[str]) -> Any
     if path in WISHES:
         return WISHES[path]
     kind = info.annotation
+    if get_origin(kind) is Union:  # of a choice and numbers typed in
+        kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         return next(value for value in get_args(kind) if value != now)
     if kind is bool:
@@ -157,6 +172,9 @@ def fill(page: AppTest, dataset: int, choice: dict[str, str], start: RunConfig) 
                     value = (1, *value[1:])
                     continue
                 put(page, f"{prefix}.{path}.{axis}", side)
+        elif path == "loss.sum.parts":
+            value = WISHED_SUM
+            fill_sum(page, f"{prefix}.{path}", value)
         else:
             found = widget(page, f"{prefix}.{path}")
             value = other_value(path, info, found.value, getattr(found, "options", []))
@@ -165,6 +183,17 @@ def fill(page: AppTest, dataset: int, choice: dict[str, str], start: RunConfig) 
     page.run()
     assert not page.exception
     return wanted
+
+
+def fill_sum(page: AppTest, key: str, parts: tuple[WeightedLossConfig, ...]) -> None:
+    """Sets the losses of a sum that has as many already."""
+    for row, part in enumerate(parts):
+        put(page, f"{key}.{row}.loss.kind", part.loss.kind)
+    page.run()
+    for row, part in enumerate(parts):
+        put(page, f"{key}.{row}.weight", part.weight)
+        for field, value in part.loss.model_dump(exclude={"kind"}, exclude_defaults=True).items():
+            put(page, f"{key}.{row}.loss.{part.loss.kind}.{field}", value)
 
 
 def is_flat(kind: str) -> bool:
@@ -402,6 +431,140 @@ def test_open_and_closed_bounds_reach_the_widget():
     assert 1 - 1e-5 < opened.max < 1
     assert [widget(page, f"made.part.sides.{axis}").value for axis in "zyx"] == [1, 2, 3]
     assert Made.values["part"]["sides"] == (1, 2, 3)
+
+
+class Dot(BaseModel):
+    """Dot: one of many."""
+
+    kind: Literal["dot"] = "dot"
+    size: float = Field(0.5, ge=0, le=9, title="Size", description="Of it.")
+
+
+class Line(BaseModel):
+    """Line: another."""
+
+    kind: Literal["line"] = "line"
+    length: int = Field(3, ge=1, le=9, title="Length", description="Of it.")
+
+
+class Drawn(BaseModel):
+    """One of a list."""
+
+    count: int = Field(1, ge=1, le=9, title="Count", description="How many.")
+    shape: Annotated[Dot | Line, Field(discriminator="kind")] = Field(Dot(), title="Shape", description="What.")
+
+
+class Picture(BaseModel):
+    """A list of parts."""
+
+    parts: tuple[Drawn, ...] = Field(
+        (Drawn(), Drawn(count=2, shape=Line())), min_length=1, max_length=3, title="Parts", description="All of them."
+    )
+
+
+def pressed(page: AppTest, key: str) -> None:
+    next(button for button in page.button if button.key == key).click()
+    page.run()
+    assert not page.exception
+
+
+def test_a_list_of_parts_grows_shrinks_and_keeps_what_was_set():
+    page = drawn(create_model("Config", picture=(Picture, Picture())), "picture")
+    assert Picture.model_validate(Made.values["picture"]) == Picture()
+    rows = "made.picture.parts"
+    widget(page, f"{rows}.1.shape.line.length").set_value(7)
+    pressed(page, f"{rows}.rows.add")
+    widget(page, f"{rows}.2.shape.kind").set_value("line")
+    page.run()
+    widget(page, f"{rows}.2.shape.line.length").set_value(9)
+    pressed(page, f"{rows}.rows.0.remove")
+    found = Picture.model_validate(Made.values["picture"]).parts
+    # What stood below is the same as before, not what the widgets of the first part held.
+    assert found == (Drawn(count=2, shape=Line(length=7)), Drawn(shape=Line(length=9)))
+    pressed(page, f"{rows}.rows.add")
+    assert Picture.model_validate(Made.values["picture"]).parts == (*found, Drawn())
+
+
+def test_a_list_of_parts_keeps_to_its_lengths():
+    page = drawn(create_model("Config", picture=(Picture, Picture())), "picture")
+
+    def shut(name):
+        return next(button for button in page.button if button.key == f"made.picture.parts.rows.{name}").disabled
+
+    assert (shut("add"), shut("0.remove")) == (False, False)
+    pressed(page, "made.picture.parts.rows.add")
+    assert shut("add")
+    pressed(page, "made.picture.parts.rows.0.remove")
+    pressed(page, "made.picture.parts.rows.1.remove")
+    assert (shut("add"), shut("2.remove")) == (False, True)
+
+
+Positive = Annotated[float, Field(gt=0, le=100)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("0.2, 0.5, 1", (0.2, 0.5, 1.0)), (" 3 ", (3.0,)), ("1e1,100", (10.0, 100.0))]
+)
+def test_numbers_are_typed_with_commas_between_them(typed, meant):
+    part = create_model("Part", sizes=(tuple[Positive, ...], Field((1.5, 2.0), title="Sizes", description="All.")))
+    page = drawn(create_model("Config", part=(part, part())), "part")
+    assert widget(page, "made.part.sizes").value == "1.5, 2"
+    assert Made.values["part"]["sizes"] == (1.5, 2.0)
+    widget(page, "made.part.sizes").set_value(typed)
+    page.run()
+    assert not page.error
+    assert Made.values["part"]["sizes"] == meant
+
+
+@pytest.mark.parametrize("typed", ["", "a", "1, two", "1; 2", "0, 1", "-1", "101", "nan", "inf", "1,,2"])
+def test_what_is_no_list_of_such_numbers_is_said_at_the_field_and_taken_by_no_config(typed):
+    part = create_model("Part", sizes=(tuple[Positive, ...], Field((1.5, 2.0), title="Sizes", description="All.")))
+    page = drawn(create_model("Config", part=(part, part())), "part")
+    widget(page, "made.part.sizes").set_value(typed)
+    page.run()
+    assert not page.exception
+    assert "commas between them" in page.error[0].value
+    with pytest.raises(ValueError):
+        part.model_validate(Made.values["part"])
+
+
+@pytest.mark.parametrize("start", ["alike", (2.0, 3.0)])
+def test_numbers_by_hand_are_one_more_choice(start):
+    either = Literal["alike", "by_size"] | tuple[Positive, ...]
+    part = create_model("Part", weights=(either, Field(start, title="Weights", description="Of all.")))
+    page = drawn(create_model("Config", part=(part, part())), "part")
+    assert Made.values["part"]["weights"] == start
+    widget(page, "made.part.weights").set_value("by_size")
+    page.run()
+    assert Made.values["part"]["weights"] == "by_size"
+    widget(page, "made.part.weights").set_value("by_hand")
+    page.run()
+    widget(page, "made.part.weights.by_hand").set_value("0.5, 4")
+    page.run()
+    assert Made.values["part"]["weights"] == (0.5, 4.0)
+
+
+def test_losses_that_do_not_add_up_are_said_and_keep_start_shut(dataset):
+    page = open_train(dataset)
+    key = f"train.{dataset}.loss"
+    put(page, f"{key}.kind", "sum")
+    page.run()
+    put(page, f"{key}.sum.parts.1.loss.kind", "cross_entropy")
+    page.run()
+    assert not page.exception
+    assert any("same way" in error.value for error in page.error)
+    assert not [button for button in page.button if button.key == "train.start" and not button.disabled]
+
+
+def test_weights_by_hand_that_are_too_many_are_said_before_a_start(dataset):
+    page = open_train(dataset)
+    key = f"train.{dataset}.loss.dice_bce.class_weights"
+    put(page, key, "by_hand")
+    page.run()
+    put(page, f"{key}.by_hand", "1, 2, 3, 4, 5")
+    page.run()
+    assert any("5 numbers" in error.value for error in page.error)
+    assert next(button for button in page.button if button.key == "train.start").disabled
 
 
 def test_a_type_without_a_widget_is_a_plain_error_for_who_added_it(monkeypatch):

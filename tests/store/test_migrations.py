@@ -64,6 +64,7 @@ def test_the_first_version_opens_with_its_labels_read_as_before(tmp_path):
     assert parse_run_config(get_run(store, 2).config).data.labels == instances.labels
     assert parse_run_config(get_run(store, 3).config).data.labels is None  # its data set is gone
     assert get_run(store, 4).config == {"run": 1}
+    assert get_run(store, 1).group_id is None
 
 
 def test_a_new_database_and_one_brought_up_to_date_have_the_same_tables(tmp_path):

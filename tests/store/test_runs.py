@@ -19,16 +19,19 @@ from seglib.store.runs import (
     create_run,
     delete_run,
     end_run,
+    forget_checkpoint,
     get_run,
     heartbeat,
     interrupt_orphans,
     list_runs,
     mark_running,
     rename_run,
+    request_pause,
     request_stop,
     requeue,
     set_checkpoint,
     stop_requested,
+    take_over,
 )
 
 ME = "me"
@@ -57,6 +60,8 @@ def in_state(store, status: str) -> int:
     mark_running(store, run, owner=ME, total=10)
     if status == "stopping":
         request_stop(store, run)
+    elif status == "pausing":
+        request_pause(store, run)
     elif status != "running":
         end_run(store, run, status, owner=ME)
     assert get_run(store, run).status == status
@@ -93,7 +98,7 @@ def test_the_oldest_queued_run_of_a_device_comes_first(store):
     assert get_run(store, other).status == "queued"
 
 
-@pytest.mark.parametrize("status", ["starting", "running", "stopping"])
+@pytest.mark.parametrize("status", ["starting", "running", "stopping", "pausing"])
 def test_only_the_owner_ends_a_run(store, status):
     run = in_state(store, status)
     before = get_run(store, run)
@@ -120,8 +125,10 @@ def test_a_run_that_is_over_cannot_be_ended_again(store):
         ("starting", "stopping"),
         ("running", "stopping"),
         ("stopping", "stopping"),
+        ("pausing", "stopping"),
         ("finished", "finished"),
         ("stopped", "stopped"),
+        ("paused", "stopped"),
         ("failed", "failed"),
         ("interrupted", "interrupted"),
     ],
@@ -131,6 +138,115 @@ def test_asking_to_stop_from_each_state(store, status, after):
     request_stop(store, run)
     assert get_run(store, run).status == after
     assert stop_requested(store, run) == (after == "stopping")
+
+
+@pytest.mark.parametrize(
+    ("status", "after"),
+    [
+        ("queued", "paused"),
+        ("starting", "pausing"),
+        ("running", "pausing"),
+        ("pausing", "pausing"),
+        ("stopping", "stopping"),
+        ("finished", "finished"),
+        ("stopped", "stopped"),
+        ("paused", "paused"),
+        ("failed", "failed"),
+        ("interrupted", "interrupted"),
+    ],
+)
+def test_asking_to_pause_from_each_state(store, status, after):
+    run = in_state(store, status)
+    request_pause(store, run)
+    assert get_run(store, run).status == after
+    assert stop_requested(store, run) == (after in ("pausing", "stopping"))
+
+
+def test_a_prediction_cannot_pause(store):
+    queued, running = new_run(store, kind="predict"), new_run(store, kind="predict")
+    claim(store, running, owner=ME)
+    for run in (queued, running):
+        request_pause(store, run)
+    assert [get_run(store, run).status for run in (queued, running)] == ["queued", "starting"]
+
+
+def test_a_paused_run_goes_on_before_older_ones_that_wait_and_only_once(store):
+    first, second, paused = new_run(store), new_run(store), in_state(store, "paused")
+    requeue(store, paused)
+    order = [claim_next(store, device="cpu", owner=ME).id for _ in range(3)]
+    assert order == [paused, first, second]
+    end_run(store, paused, "stopped", owner=ME)
+    waiting = new_run(store)
+    with store.writing() as db:  # as if it had been made before the one that was paused once
+        db.execute("UPDATE runs SET id = 0 WHERE id = ?", [waiting])
+    requeue(store, paused)
+    assert claim_next(store, device="cpu", owner=ME).id == 0
+
+
+def test_new_settings_let_a_finished_run_go_on_and_are_kept(store):
+    run = in_state(store, "finished")
+    requeue(store, run, config={"length": 7})
+    row = get_run(store, run)
+    assert (row.status, row.config, row.message, row.ended_at) == ("queued", {"length": 7}, "", None)
+
+
+@pytest.mark.parametrize("status", ["queued", "starting", "running", "stopping", "pausing"])
+def test_new_settings_are_refused_while_a_run_is_not_over(store, status):
+    run = in_state(store, status)
+    with pytest.raises(StoreError, match=f"cannot be resumed: it is {status}"):
+        requeue(store, run, config={"length": 7})
+    assert get_run(store, run).config == {}
+
+
+@pytest.mark.parametrize("status", ["starting", "running", "stopping", "pausing"])
+def test_the_lease_of_an_active_run_is_handed_on_by_who_holds_it(store, status):
+    run = in_state(store, status)
+    assert take_over(store, run, owner="somebody", to="child") is None
+    row = take_over(store, run, owner=ME, to="child")
+    assert (row.owner, row.status, row.attempt) == ("child", status, 1)
+    assert take_over(store, run, owner=ME, to="child 2") is None
+    with pytest.raises(StoreError, match="not held by me"):
+        end_run(store, run, "finished", owner=ME)
+    end_run(store, run, "finished", owner="child")
+
+
+@pytest.mark.parametrize("status", ["queued", "finished"])
+def test_nobody_takes_over_what_is_not_active(store, status):
+    run = in_state(store, status)
+    assert take_over(store, run, owner=ME, to="child") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "silent_s", "stalled"),
+    [
+        ("running", 121, True),
+        ("running", 119, False),
+        ("starting", 1e6, False),
+        ("pausing", 1e6, False),
+        ("finished", 1e6, False),
+    ],
+)
+def test_a_run_that_gets_no_further_for_as_long_as_its_settings_say_is_stalled(store, status, silent_s, stalled):
+    run = in_state(store, status)
+    with store.writing() as db:
+        db.execute('UPDATE runs SET config = \'{"watch": {"stalled_minutes": 2}}\', progressed_at = 1000')
+    heartbeat(store, ME)
+    assert get_run(store, run).is_stalled(1000 + silent_s) == stalled
+
+
+def test_a_run_without_such_a_setting_is_stalled_after_ten_minutes(store):
+    row = get_run(store, in_state(store, "running"))
+    assert not row.is_stalled(row.progressed_at + 599)
+    assert row.is_stalled(row.progressed_at + 601)
+
+
+def test_reading_the_data_is_not_held_against_a_run(store):
+    """Between its claim and its first step a run may have much to read."""
+    run = in_state(store, "starting")
+    with store.writing() as db:
+        db.execute("UPDATE runs SET progressed_at = 1000")
+    mark_running(store, run, owner=ME, total=7)
+    assert not get_run(store, run).is_stalled(time.time())
 
 
 def test_a_run_stopped_while_it_starts_does_not_become_running(store):
@@ -147,7 +263,7 @@ def test_marking_as_running_needs_the_owner(store):
     assert (get_run(store, run).status, get_run(store, run).total) == ("starting", 0)
 
 
-@pytest.mark.parametrize("status", ["stopped", "failed", "interrupted"])
+@pytest.mark.parametrize("status", ["stopped", "paused", "failed", "interrupted"])
 def test_what_ended_early_can_be_queued_again(store, status):
     run = in_state(store, status)
     requeue(store, run)
@@ -222,7 +338,7 @@ def test_a_heartbeat_moves_only_its_owners_runs(store):
     assert get_run(store, others).heartbeat_at == 5.0
 
 
-@pytest.mark.parametrize("status", ["queued", "starting", "running", "stopping"])
+@pytest.mark.parametrize("status", ["queued", "starting", "running", "stopping", "pausing"])
 def test_a_run_that_is_not_over_is_not_deleted(store, status):
     run = in_state(store, status)
     with pytest.raises(StoreError, match=f"Run {run} is {status}: stop it"):
@@ -277,3 +393,5 @@ def test_a_newer_checkpoint_takes_the_place_of_its_kind(store):
     for row in (older, newer, last):
         set_checkpoint(store, row)
     assert checkpoints(store, run) == {"best": newer, "last": last}
+    forget_checkpoint(store, run, "best")
+    assert checkpoints(store, run) == {"last": last}

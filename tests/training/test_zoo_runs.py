@@ -26,7 +26,7 @@ from seglib.models.zoo.monai import (
 )
 from seglib.models.zoo.unet import UNet3DConfig
 from seglib.models.zoo.wnet import WNetConfig
-from seglib.tasks.prediction import load_model
+from seglib.tasks.trained import load_model
 from seglib.training.loop import train
 from tests.training.test_loop import asked, config, numbers, saved_run, volume
 
