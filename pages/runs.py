@@ -1,4 +1,4 @@
-"""All runs in a table; one run live: state, curves, the validation preview, its log, and stop or resume."""
+"""All runs in a table; one run live: state, curves, the validation preview, its log; and groups of runs."""
 
 import json
 
@@ -7,12 +7,13 @@ import streamlit as st
 
 from pages.ui.curves import COLOURS, Chart, Trace, show_curves
 from pages.ui.frame import class_names, duration, errors_shown, id_from_url, moment, plain, services
+from pages.ui.run_actions import show_actions, shown_state, stalled_hint
+from pages.ui.run_group import show_group, show_group_link, show_groups
 from pages.ui.viewer import Layer, Panel, preview_layers, show_viewer
 from seglib.config import parse_run_config
-from seglib.jobs.submit import resume_run
 from seglib.previews import preview_facts
 from seglib.store.metrics import last_value, list_previews, log_tail
-from seglib.store.runs import RESUMABLE, RunRow, checkpoints, delete_run, get_run, list_runs, milestone, request_stop
+from seglib.store.runs import RunRow, checkpoints, get_run, list_runs, milestone
 
 STATE_TICK_S = 2
 DETAILS_TICK_S = 4
@@ -30,11 +31,15 @@ SCORES = (
 
 
 def main() -> None:
-    asked = id_from_url("run")
-    if asked is None:
+    asked, group = id_from_url("run"), id_from_url("group")
+    if asked is None and group is None:
         _table()
         return
     with errors_shown():
+        if asked is None:
+            assert group is not None
+            show_group(group)
+            return
         run = get_run(services().store, asked)
         if run.kind == "predict":
             st.switch_page("predict.py", query_params={"prediction": str(run.id)})
@@ -53,7 +58,7 @@ def _table() -> None:
         {
             "Run": run.id,
             "Name": run.name,
-            "State": run.status,
+            "State": shown_state(run),
             "Progress": run.done / run.total if run.total else 0.0,
             "Best validation score": row.score if (row := best[run.id]) else None,
             "Device": run.device,
@@ -73,6 +78,7 @@ def _table() -> None:
         column_config={"Progress": st.column_config.ProgressColumn(format="percent")},
     )
     st.caption("Pick a row to open the run.")
+    show_groups()
     if picked.selection.rows:
         st.query_params["run"] = str(runs[picked.selection.rows[0]].id)
         st.rerun()
@@ -84,44 +90,15 @@ def _one(run: RunRow) -> None:
             st.query_params.clear()
             st.rerun()
         st.header(f"{run.id} · {plain(run.name)}")
-    _actions(run)
+    if run.group_id is not None:
+        show_group_link(run.group_id)
+    show_actions(run)
     # A finished run does not change: no timer, so that an open page costs nothing.
     st.fragment(_state, run_every=None if run.is_over else STATE_TICK_S)(run.id)
     _curves(run)
     st.fragment(_details, run_every=None if run.is_over else DETAILS_TICK_S)(run.id)
     with st.expander("Settings", icon=":material/settings:"):
         st.json(json.dumps(run.config))
-
-
-def _actions(run: RunRow) -> None:
-    has_best = "best" in checkpoints(services().store, run.id)
-    with st.container(horizontal=True):
-        if st.button("Stop", icon=":material/stop:", disabled=run.is_over or run.status == "stopping"):
-            request_stop(services().store, run.id)
-            st.rerun()
-        if st.button("Resume", icon=":material/resume:", disabled=run.status not in RESUMABLE):
-            with errors_shown():
-                resume_run(services().store, run.id)
-                st.rerun()
-        if st.button("Predict with it", icon=":material/auto_awesome:", disabled=not has_best):
-            st.switch_page("predict.py", query_params={"run": str(run.id)})
-        if st.button("Compare", icon=":material/compare:"):
-            st.switch_page("compare.py", query_params={"runs": str(run.id)})
-        if st.button("Delete", icon=":material/delete:", disabled=not run.is_over):
-            _confirm_delete(run)
-
-
-@st.dialog("Delete this run?")
-def _confirm_delete(run: RunRow) -> None:
-    st.write(
-        f"Run {run.id} ({plain(run.name)}) with its checkpoints, curves, previews and log will be gone for good. "
-        "Predictions made with it stay."
-    )
-    if st.button("Delete it", type="primary", icon=":material/delete:"):
-        delete_run(services().store, run.id)
-        services().workspace.discard([services().workspace.run(run.id)])
-        st.query_params.clear()
-        st.rerun()
 
 
 def _state(run_id: int) -> None:
@@ -135,9 +112,13 @@ def _state(run_id: int) -> None:
         show(plain(run.message))
     if run.status == "queued":
         notice.info(f"Waits for its turn on {run.device}. Runs on one device go one after the other.")
+    if run.status == "pausing":
+        notice.info("Pauses after the current batch, and gives up its device.")
+    if hint := stalled_hint(run):
+        notice.warning(hint)
     st.progress(min(1.0, run.done / run.total) if run.total else 0.0)
     cells = st.columns([1.2, 1, 1.2, 1, 1.2, 1.6])
-    cells[0].metric("State", run.status)
+    cells[0].metric("State", shown_state(run))
     cells[1].metric("Epoch", f"{run.epoch} / {config.length.epochs}")
     cells[2].metric("Step", f"{run.done} / {run.total}" if run.total else f"{run.done}")
     cells[3].metric(

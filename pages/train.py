@@ -4,6 +4,8 @@ from typing import Any
 
 import streamlit as st
 
+from pages.ui.cloning import cloned_dataset, show_clone
+from pages.ui.cross_validation import offer_cross_validation
 from pages.ui.examples import show_examples
 from pages.ui.forms import FormContext, section, sections
 from pages.ui.frame import errors_shown, id_from_url, plain, run_label, services, sizes
@@ -35,6 +37,7 @@ def main() -> None:
         return
     dataset = _pick(datasets)
     with errors_shown():
+        show_clone(dataset, f"train.{dataset.id}")
         show_suggestions(dataset, f"train.{dataset.id}")
         config = _form(dataset)
         remember(dataset, config)
@@ -47,7 +50,7 @@ def main() -> None:
 
 
 def _pick(datasets: dict[int, DatasetSummary]) -> DatasetRow:
-    asked = id_from_url("dataset")
+    asked = id_from_url("dataset") or cloned_dataset()
     labelled = [key for key, row in datasets.items() if row.labelled_count]
     first = asked if asked in datasets else (labelled or list(datasets))[0]
     chosen = st.selectbox(
@@ -225,7 +228,7 @@ def _shares(dataset: DatasetRow, config: RunConfig, report: DatasetReport | None
 
 
 def _start(config: RunConfig, preflight: Preflight, *, trying: bool) -> None:
-    start, download, _ = st.columns([1, 1.4, 4])
+    start, download, folds = st.columns([1, 1.4, 4])
     if start.button(
         "Start",
         type="primary",
@@ -245,6 +248,8 @@ def _start(config: RunConfig, preflight: Preflight, *, trying: bool) -> None:
         on_click="ignore",
         help="The same run without the dashboard: python -m seglib train config.json",
     )
+    with folds:
+        offer_cross_validation(config, ready=preflight.ready and not trying)
 
 
 main()

@@ -319,15 +319,9 @@ def _run_here(workspace: Workspace, store: Store, run_id: int) -> int:
     outcome = f"Run {run_id}: {run.status}. {run.message}".rstrip()
     if run.status == "failed":
         print(f"seglib: {outcome}", file=sys.stderr)
-    else:
-        print(f"\r{outcome}")
-    return (
-        0
-        if run.status == "finished"
-        else EXIT_STOPPED
-        if run.status in ("stopped", "paused", "interrupted")
-        else EXIT_BAD_INPUT
-    )
+        return EXIT_BAD_INPUT
+    print(f"\r{outcome}")
+    return 0 if run.status == "finished" else EXIT_STOPPED
 
 
 def _stop_on_interrupt() -> Callable[[], bool]:

@@ -28,6 +28,7 @@ from seglib.models.networks.unet import GROUPS
 from seglib.store.datasets import DatasetRow, VolumeRow
 from seglib.training.advice import learned_volumes, with_labels
 from seglib.training.cost import Cost, estimate_cost
+from seglib.training.followers import rank_devices
 from seglib.training.setup import NEEDS_LABELS, class_names, memory_for_volumes
 from seglib.workspace import Workspace
 
@@ -99,6 +100,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     device, available, cost = "", 0, None
     try:
         device, available = _device(config)
+        rank_devices(config)
     except ConfigError as error:
         problems.append(Problem("error", str(error)))
     if device and classes and volumes and not shape_problems:

@@ -78,6 +78,13 @@ def show_suggestions(dataset: DatasetRow, prefix: str) -> None:
     _reasons(state, prefix, key)
 
 
+def fill_form(dataset: DatasetRow, prefix: str, config: RunConfig) -> None:
+    """Fills the form of a data set with settings from elsewhere; must come before the form. prefix: of its keys."""
+    state = _state(dataset)
+    state.given = None
+    _put(state, prefix, config)
+
+
 def _suggest(dataset: DatasetRow, state: _Start, prefix: str) -> None:
     """Fills the form, after the data were measured where that was not done."""
     state.measured = False

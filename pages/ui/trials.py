@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["rate", "batch"]
 UNITS: dict[Kind, str] = {"rate": "step", "batch": "batch size"}
+# Settings that change nothing about what a trial finds.
 OWN: dict[Kind, Mapping[str, Any]] = {
     "rate": {"name": True, "optimiser": {"learning_rate"}},
-    "batch": {"name": True, "patches": {"batch_size"}},
+    "batch": {"name": True, "optimiser": {"learning_rate"}, "patches": {"batch_size"}},
 }
 
 
@@ -59,18 +60,19 @@ def show_trials(dataset: DatasetRow, config: RunConfig, preflight: Preflight) ->
     with st.expander("Try before you start", icon=":material/experiment:", expanded=own):
         st.caption("Short trials on this data, with the settings above. Nothing changes until you use what they found.")
         rate, batch = st.columns(2, gap="large")
-        with rate:
-            if st.button(
-                "Find learning rate", icon=":material/trending_down:", disabled=off, help=why, key="trials.rate"
-            ):
-                _begin(state, "rate", dataset, config)
-            _draw(state, "rate", dataset, config)
-        with batch:
-            if st.button("Find batch size", icon=":material/grid_view:", disabled=off, help=why, key="trials.batch"):
-                _begin(state, "batch", dataset, config)
-            _draw(state, "batch", dataset, config)
+        if rate.button(
+            "Find learning rate", icon=":material/trending_down:", disabled=off, help=why, key="trials.rate"
+        ):
+            _begin(state, "rate", dataset, config)
+        if batch.button("Find batch size", icon=":material/grid_view:", disabled=off, help=why, key="trials.batch"):
+            _begin(state, "batch", dataset, config)
         if state.what is not None and own:
             show_work(state.work, key="trials", unit=UNITS[state.what[1]])
+        rate, batch = st.columns(2, gap="large")
+        with rate:
+            _draw(state, "rate", dataset, config)
+        with batch:
+            _draw(state, "batch", dataset, config)
     return busy
 
 
@@ -133,21 +135,21 @@ def _rate(dataset: DatasetRow, found: _Found) -> None:
     """The losses over learning rates, and a button that takes the rate suggested."""
     test: RateTest = found.result
     _say(test.sentence, test.suggestion)
-    figure = go.Figure()
-    figure.add_scatter(
-        x=test.rates, y=test.losses, name="each step", mode="lines", line={"color": COLOURS[7], "width": 1}
-    )
-    figure.add_scatter(
-        x=test.rates, y=test.smoothed, name="smoothed", mode="lines", line={"color": COLOURS[0], "width": 3}
-    )
-    if test.suggestion is not None:
-        figure.add_vline(
-            test.suggestion, line={"color": COLOURS[1], "dash": "dash"}, annotation_text=f"{test.suggestion:.1e}"
-        )
     low, high = min(test.smoothed), max(test.smoothed)
     margin = 0.15 * (high - low) or 0.1
+    figure = go.Figure()
+    for name, losses, colour, width in (
+        ("each step", test.losses, COLOURS[7], 1),
+        ("smoothed", test.smoothed, COLOURS[0], 3),
+    ):
+        figure.add_scatter(x=test.rates, y=losses, name=name, mode="lines", line={"color": colour, "width": width})
+    if test.suggestion is not None:
+        marked = {"color": COLOURS[1], "dash": "dash"}
+        figure.add_scatter(
+            x=[test.suggestion] * 2, y=[low - margin, high + margin], name="suggested", mode="lines", line=marked
+        )
     figure.update_layout(
-        height=300, margin={"l": 10, "r": 10, "t": 20, "b": 10}, legend={"orientation": "h", "y": 1.1},
+        height=300, margin={"l": 10, "r": 10, "t": 20, "b": 10}, legend={"orientation": "h", "y": 1.15},
         xaxis={"type": "log", "title": "learning rate", "exponentformat": "power", "dtick": 1},
         yaxis={"title": "loss", "range": [low - margin, high + margin]},
     )  # fmt: skip

@@ -120,12 +120,12 @@ class PatchSampler:
         counts = _counts(self._listings, range(classes + 1)).sum(0)
         return tuple((counts / max(1.0, counts.sum())).tolist())
 
-    def batch(self, step: int, size: int) -> Batch:
-        """The batch of one step. step: counted over the whole run; size: patches in it.
+    def batch(self, step: int, size: int, share: slice = slice(None)) -> Batch:
+        """The batch of one step. step: counted over the whole run; size: patches in it; share: which are read.
 
         Patches are larger than `shape` by `reach` on each side.
         """
-        windows = self.windows(step, size)
+        windows = self.windows(step, size)[share]
         patches = [self._read(window) for window in windows]
         largest = np.max([target.shape for _, target in patches], axis=0)
         images, targets = zip(*(_padded(image, target, largest) for image, target in patches), strict=True)

@@ -218,7 +218,7 @@ def _summed(truth: NDArray[np.uint64], prediction: NDArray[np.uint64], voxels: N
     """The table of pairs in any order, equal ones summed up."""
     if not truth.size:
         return no_pairs()
-    if max(int(truth.max()), int(prediction.max())) < HALF:  # one sort of 64 bits is many times as fast as two
+    if max(int(truth.max()), int(prediction.max())) < HALF:  # one sort of 64 bits is a few times as fast as two
         order = np.argsort(truth << np.uint64(32) | prediction)
     else:
         order = np.lexsort((prediction, truth))

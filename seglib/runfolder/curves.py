@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by colour-blind readers; training is dashed besides.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A800", "#7F7F7F")
+# Means over the classes; single classes can be hundreds, and are in the table.
+SCORES = ("dice", "iou", "precision", "recall", "surface_dice", "dice_best_threshold", "specificity", "accuracy")
+DISTANCES = ("hausdorff95", "surface_distance")
 TRAINING, VALIDATION = "training patches", "whole validation part"
 # Steps are drawn as so many means; of a long run each is over one piece of the file of so many bytes.
 BLOCKS, BLOCK_BYTES = 400, 2048
@@ -94,11 +97,10 @@ def _figure(columns: Columns, rates: NDArray[np.float64], best_by: str) -> "Figu
     # Not pyplot, which belongs to the main thread and keeps every figure.
     from matplotlib.figure import Figure
 
-    names = sorted({name.split("/", 1)[1] for name in columns if name.startswith(("train/", "val/"))} - {"loss"})
-    # Not the scores of single classes: there can be hundreds.
-    names = [name for name in names if "/" not in name]
-    distances = [name for name in names if name.startswith("hd95") or name.endswith("_nm")]
-    scores = [name for name in names if name not in distances]
+    distances = [name for name in DISTANCES if f"val/{name}" in columns]
+    # No more than can be told apart, and the one that decides is among them.
+    wanted = dict.fromkeys(name for name in (best_by, *SCORES) if name not in (*DISTANCES, "loss"))
+    scores = [name for name in wanted if f"train/{name}" in columns or f"val/{name}" in columns][: len(COLOURS)]
     panels = 3 + bool(distances)
     figure = Figure(figsize=(5.2 * panels, 5.8))
     loss, score, *distance, rate = figure.subplots(1, panels)
@@ -146,7 +148,7 @@ def _draw(axes: "Axes", columns: Columns, names: Sequence[str]) -> None:
 
 
 def _shown(name: str) -> str:
-    return {"dice": "Dice", "iou": "IoU", "hd95": "HD95"}.get(name, name.replace("_", " "))
+    return {"dice": "Dice", "iou": "IoU", "hausdorff95": "Hausdorff 95 %"}.get(name, name.replace("_", " "))
 
 
 def _finish(axes: "Axes", title: str, unit: str) -> None:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -65,7 +66,7 @@ def arrange(
     device = next(network.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         layout, notes = _choose_layout(network, config, resume, trial)
-        network.to(memory_format=layout)  # type: ignore[call-overload]
+        network.to(memory_format=layout)
         learner, more = _choose_compiled(network, layout, config, trial, steps)
     return Arrangement(learner, layout, (*notes, *more))
 
@@ -84,7 +85,7 @@ def _choose_layout(
     if trial(tried, plain) > LONG_S:
         return plain, []
     before = _median(trial, tried, plain)
-    tried = tried.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    tried = tried.to(memory_format=torch.channels_last_3d)
     trial(tried, torch.channels_last_3d)
     after = _median(trial, tried, torch.channels_last_3d)
     said = f"A step takes {1000 * before:.0f} ms, and {1000 * after:.0f} ms with channels last in memory"
@@ -105,15 +106,19 @@ def _choose_compiled(
     if asked == "auto" and before * steps < LEAST_RUN_S:
         return network, []
     try:
-        compiled = torch.compile(tried)
-        trial(compiled, layout)  # type: ignore[arg-type]
-        after = _median(trial, compiled, layout)  # type: ignore[arg-type]
+        compiled = _compiled(tried)
+        trial(compiled, layout)
+        after = _median(trial, compiled, layout)
     except Exception as error:  # whatever a compiler may lack on this machine; the network itself is as it was
         return network, [f"The network could not be compiled, and is used as it is: {error!s:.300}"]
     said = f"A step takes {1000 * before:.0f} ms, and {1000 * after:.0f} ms compiled"
     if asked == "on" or after < (1 - GAIN) * before:
-        return torch.compile(network), [f"{said}: the network is compiled."]  # type: ignore[list-item, return-value]
+        return _compiled(network), [f"{said}: the network is compiled."]
     return network, [f"{said}: it is used as it is."]
+
+
+def _compiled(network: nn.Module) -> nn.Module:
+    return cast(nn.Module, torch.compile(network))
 
 
 def _median(trial: Trial, network: nn.Module, layout: torch.memory_format) -> float:

@@ -1,14 +1,14 @@
 """The training loop, the only one: a generator of events that knows nothing of threads, pages or databases."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from seglib.checkpoints import Checkpoint
-from seglib.config import RunConfig, ScratchConfig
-from seglib.config.training import LOWER_IS_BETTER, Unit
+from seglib.config import RunConfig
+from seglib.config.training import LOWER_IS_BETTER, CheckpointConfig, ValidationConfig
 from seglib.data.patches import Batch
 from seglib.data.prefetch import Prefetcher
 from seglib.data.volumes import Volume
@@ -28,10 +28,11 @@ from seglib.events import (
 )
 from seglib.inference.devices import memory_used, out_of_memory_as
 from seglib.metrics.overlap import dice, iou, mean_score, no_counts
+from seglib.training.followers import gathered
 from seglib.training.preview import predict_crop
 from seglib.training.setup import prepare
 from seglib.training.state import EpochSums, Training
-from seglib.training.step import make_step
+from seglib.training.step import StepResult, freeze_encoder, make_step, read_batches
 from seglib.training.validate import Judging, validate
 from seglib.training.watch import restarted
 
@@ -56,10 +57,11 @@ def train(
     restarts = int(resume.partial.get("restarts", 0)) if resume else 0
     while True:
         attempt = restarted(config, restarts)
-        with out_of_memory_as(_too_large(config)):
-            setup = prepare(attempt, volumes, resume=resume, weights=weights)
+        with out_of_memory_as(_too_large(config)), gathered(attempt, volumes, resume) as ranks:
+            setup = prepare(attempt, volumes, resume=resume, weights=weights, ranks=ranks)
             training = Training(setup, stop or _never, restarts)
             yield from _run(training)
+            ranks.order_end(len(setup.optimiser.param_groups), setup.device)
         if training.collapsed is None:
             return
         restarts, resume = restarts + 1, None
@@ -71,9 +73,8 @@ def train(
 
 
 def _run(training: Training) -> Iterator[Event]:
-    setup, config = training.setup, training.setup.config
-    every = _in_steps(training, config.validation.interval, config.validation.unit)
-    yield Started(setup.total_steps, training.step, every)
+    setup = training.setup
+    yield Started(setup.total_steps, training.step, _between_validations(training))
     yield from (Note(text) for text in setup.notes)
     if training.validation_due:
         yield from _validation(training)
@@ -81,27 +82,15 @@ def _run(training: Training) -> Iterator[Event]:
         if training.validation_due:  # stopped again before it was done; a step now would change what is judged
             yield _stopped(training)
             return
-    with _batches(training) as batches:
+    with read_batches(setup, training.step) as batches:
         yield from _steps(training, batches)
-
-
-def _batches(training: Training) -> Prefetcher[Batch]:
-    """The batches of all steps to come, read ahead."""
-    setup = training.setup
-    return Prefetcher(
-        lambda step: setup.sampler.batch(step, setup.patches_per_step),
-        first=training.step,
-        last=setup.total_steps,
-        threads=setup.readers,
-        ahead=2 * setup.readers,
-    )
 
 
 def _steps(training: Training, batches: Prefetcher[Batch]) -> Iterator[Event]:
     setup = training.setup
     before = time.perf_counter()
     while training.step < setup.total_steps and not training.impatient:
-        _freeze(training)
+        freeze_encoder(setup, training.step)
         batch = batches.take()
         waited = time.perf_counter() - before
         try:
@@ -123,13 +112,12 @@ def _steps(training: Training, batches: Prefetcher[Batch]) -> Iterator[Event]:
             waited_s=waited,
         )
         yield from _told(training, training.watch.after_step(result.loss))
-        before = now
         if training.collapsed is None:
             yield from _after_step(training)
         if training.collapsed is not None:
             return
-        if _is_due(training, setup.steps_per_epoch):
-            before = time.perf_counter()
+        # What came between is no part of the next step, unless it was so little that steps are what is waited for.
+        before = time.perf_counter() if _is_milestone(training) else now
         if training.stop():
             yield CheckpointMade("last", training.checkpoint())
             yield _stopped(training)
@@ -137,10 +125,12 @@ def _steps(training: Training, batches: Prefetcher[Batch]) -> Iterator[Event]:
     yield from _finished(training)
 
 
-def _step(training: Training, batch: Batch) -> Iterator[Event]:
+def _step(training: Training, batch: Batch) -> Generator[Event, None, StepResult]:
     """One optimiser step, in smaller and smaller pieces where memory does not suffice for larger ones."""
     setup = training.setup
+    rates = [float(group["lr"]) for group in setup.optimiser.param_groups]
     while True:
+        setup.ranks.order_step(training.micro, rates, setup.device)
         result = make_step(setup, batch, step=training.step, micro=training.micro)
         if result is not None:
             break
@@ -159,35 +149,38 @@ def _step(training: Training, batch: Batch) -> Iterator[Event]:
 
 def _after_step(training: Training) -> Iterator[Event]:
     """What is due after a step: the end of an epoch, a validation, a checkpoint."""
-    setup, config = training.setup, training.setup.config
-    if _is_due(training, setup.steps_per_epoch):
+    if _is_due(training, training.setup.steps_per_epoch):
         yield from _end_epoch(training)
-    if _is_due(training, _in_steps(training, config.validation.interval, config.validation.unit)):
+    if _is_due(training, _between_validations(training)):
         training.validation_due = True
         yield from _validation(training)
     if training.collapsed is not None:
         return
-    if _is_due(training, _in_steps(training, config.checkpoints.interval, config.checkpoints.unit)):
+    if _is_due(training, _between_saves(training)):
         yield CheckpointMade("last", training.checkpoint())
 
 
-def _in_steps(training: Training, interval: int, unit: Unit) -> int:
-    return interval * (training.setup.steps_per_epoch if unit == "epochs" else 1)
+def _is_milestone(training: Training) -> bool:
+    """Whether more than a step was just done."""
+    spans = (training.setup.steps_per_epoch, _between_validations(training), _between_saves(training))
+    return any(_is_due(training, span) for span in spans)
+
+
+def _between_validations(training: Training) -> int:
+    return _in_steps(training, training.setup.config.validation)
+
+
+def _between_saves(training: Training) -> int:
+    return _in_steps(training, training.setup.config.checkpoints)
+
+
+def _in_steps(training: Training, spaced: ValidationConfig | CheckpointConfig) -> int:
+    return spaced.interval * (training.setup.steps_per_epoch if spaced.unit == "epochs" else 1)
 
 
 def _is_due(training: Training, every: int) -> bool:
     """Whether so many steps are done again, or all of them."""
     return training.step % every == 0 or training.step == training.setup.total_steps
-
-
-def _freeze(training: Training) -> None:
-    """Whether the encoder learns follows from the epoch alone, so that a resumed run goes on as it was."""
-    weights = training.setup.config.weights
-    if isinstance(weights, ScratchConfig) or not weights.freeze_epochs:
-        return
-    learns = training.step // training.setup.steps_per_epoch >= weights.freeze_epochs
-    for weight in training.setup.encoder:
-        weight.requires_grad_(learns)
 
 
 def _stopped(training: Training) -> Ended:

@@ -27,6 +27,7 @@ from seglib.training.arrangement import arrange, trial_of
 from seglib.training.averaging import WeightAverage
 from seglib.training.optim import Schedule, build_optimiser
 from seglib.training.preview import PreviewCrop, choose_crop
+from seglib.training.ranks import Ranks
 
 SHARE_OF_FREE = 0.5
 READERS = 4
@@ -41,6 +42,7 @@ class Setup:
     average: of the network's weights, where one is kept; the predictor then has its network instead.
     augmentation: None where patches stay as they are; readers: threads that read patches ahead.
     encoder: weights of the network's encoder, which may be frozen at first.
+    ranks: which process of the run this is, where it has several.
     """
 
     config: RunConfig
@@ -65,6 +67,7 @@ class Setup:
     contrast: tuple[float, float]
     notes: tuple[str, ...]
     encoder: tuple[nn.Parameter, ...]
+    ranks: Ranks
     resumed: Checkpoint | None
 
     @property
@@ -84,7 +87,7 @@ class Setup:
 
 def patches_per_step(config: RunConfig) -> int:
     """Patches that one improvement of the network is made from."""
-    return config.patches.batch_size * config.patches.accumulation
+    return config.patches.batch_size * config.patches.accumulation * config.compute.gpus
 
 
 def steps_per_epoch(config: RunConfig, patches: int) -> int:
@@ -103,10 +106,12 @@ def prepare(
     *,
     resume: Checkpoint | None,
     weights: Mapping[str, Tensor] | None = None,
+    ranks: Ranks | None = None,
 ) -> Setup:
     """Reads the volumes and builds network, optimiser and sampler; from `resume` where it is given.
 
     weights: tensors by name that the network starts with, as far as they fit; not looked at on `resume`.
+    ranks: which process of the run this is; alone where it is not said.
 
     Raises ConfigError for settings that do not fit the data, CheckpointError where `resume` is of another network.
     """
@@ -123,6 +128,8 @@ def prepare(
     taken = load_into(network, weights) if weights is not None and not resume else None
     if taken is not None and not taken.kernels:
         raise ConfigError("None of the weights fits this network: they are of another one.")
+    ranks = ranks or Ranks()
+    ranks.copy_network(network)
     encoder = encoder_of(config.model, network)
     optimiser = build_optimiser(config.optimiser, _groups(config, network, encoder))
     schedule = Schedule(config.schedule, optimiser, total_steps=total_steps(config, sampler.per_epoch))
@@ -169,6 +176,7 @@ def prepare(
             *arrangement.notes,
         ),
         encoder=encoder,
+        ranks=ranks,
         resumed=resume,
     )
 

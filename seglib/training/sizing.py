@@ -134,7 +134,7 @@ def shaped(voxels: float, needs: Needs, stride: Shape) -> Shape:
         # What there is no room for along one axis is taken along the others.
         return [min(float(most), scale * share) for most, share in zip(room, (1 / ratio, 1.0, 1.0), strict=True)]
 
-    low, high = 1.0, max(room) * ratio
+    low, high = 1.0, max(room) * max(1.0, ratio)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if math.prod(sides(middle)) <= voxels else (low, middle)
@@ -146,7 +146,7 @@ def shaped(voxels: float, needs: Needs, stride: Shape) -> Shape:
 def _with_channels(needs: Needs, machine: Machine, loss: LossConfig, channels: int) -> Sizes:
     """The U-Net of so many start channels; patch and depth follow from each other, found in a few rounds."""
     deepest = DEEPEST_SIDE_ON_CPU if machine.is_cpu else DEEPEST_SIDE
-    patch = shaped(min(REFERENCE, _most(needs)), needs, (1, 1, 1))
+    patch = shaped(REFERENCE, needs, (1, 1, 1))
     known: list[ModelConfig] = []
     for _ in range(ROUNDS):
         model = _unet(levels_of(patch, needs, deepest), needs, channels)
@@ -170,7 +170,7 @@ def _unet(levels: tuple[int, int], needs: Needs, channels: int) -> ModelConfig:
 def _patch(needs: Needs, allowed: _Allowance, stride: Shape) -> tuple[Shape, Limit]:
     """The patch, and what keeps it from being larger."""
     most = allowed.voxels / 2
-    wanted = _most(needs)
+    wanted = _most(needs, stride)
     patch = shaped(min(most, wanted), needs, stride)
     if all(side + step > room for side, step, room in zip(patch, stride, needs.room, strict=True)):
         return patch, "volumes"
@@ -183,15 +183,15 @@ def _usual_most(needs: Needs) -> int:
     return MOST_PIXELS if needs.flat else MOST_VOXELS
 
 
-def _most(needs: Needs) -> int:
+def _most(needs: Needs, stride: Shape) -> int:
     """Voxels beyond which a patch need not grow: nine of ten objects fit, and there is something around them."""
     usual = _usual_most(needs)
     if needs.objects is None:
         return usual
     # As the patch has a shape of its own, it is the largest side that decides.
-    side = max(size * nm for size, nm in zip(needs.objects, needs.voxel_size_nm, strict=True))
-    sides = [min(room, side / nm) for room, nm in zip(needs.room, needs.voxel_size_nm, strict=True)]
-    return max(usual, math.ceil(math.prod(sides)))
+    longest = max(size * nm for size, nm in zip(needs.objects, needs.voxel_size_nm, strict=True))
+    sides = [min(room, longest / nm) for room, nm in zip(needs.room, needs.voxel_size_nm, strict=True)]
+    return max(usual, math.prod(math.ceil(side / step) * step for side, step in zip(sides, stride, strict=True)))
 
 
 def _sized(

@@ -172,8 +172,8 @@ def foreground_counts(logits: Tensor, target: Tensor, activation: Activation, cl
     present = torch.stack([(target == k).sum() for k in ids])
     # All in one transfer from the device.
     numbers = torch.cat([hits, predicted, present, annotated.sum()[None]]).cpu().numpy()
-    hits, predicted, present = numbers[:-1].reshape(3, classes)
-    return Counts(hits, predicted - hits, present - hits), int(numbers[-1])
+    right, called, labelled = numbers[:-1].reshape(3, classes)
+    return Counts(right, called - right, labelled - right), int(numbers[-1])
 
 
 def _own_losses(predictor: Predictor, part: TrainingPart, tile: Shape) -> list[float]:

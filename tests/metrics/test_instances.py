@@ -8,7 +8,7 @@ from operator import add
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
@@ -30,6 +30,8 @@ from seglib.metrics.instances import (
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 8), st.integers(1, 8))
 PAIRS = SHAPES.flatmap(lambda shape: hnp.arrays(np.uint16, (2, *shape), elements=st.integers(0, 5)))
+# Slow loops on a busy machine have no deadline.
+WILD = settings(max_examples=60, deadline=None)
 LOW = (0.05, 0.1, 0.2, 0.3, 0.4)
 
 
@@ -88,6 +90,7 @@ def five_discs(shift):
 # The table
 
 
+@WILD
 @given(PAIRS)
 def test_a_table_counts_every_pair_of_ids_as_a_slow_loop_does(pair):
     table = count_pairs(*pair)
@@ -95,6 +98,7 @@ def test_a_table_counts_every_pair_of_ids_as_a_slow_loop_does(pair):
     assert list(counted(table)) == sorted(counted(table))
 
 
+@WILD
 @given(
     pair=SHAPES.flatmap(
         lambda shape: hnp.arrays(np.uint64, (2, *shape), elements=st.sampled_from([0, 1, 2**32, 2**32 + 1, 2**64 - 1]))
@@ -104,6 +108,7 @@ def test_ids_may_be_as_large_as_64_bits(pair):
     assert counted(count_pairs(*pair)) == slowly_counted(*pair)
 
 
+@WILD
 @given(PAIRS, st.integers(0, 2), st.integers(1, 7))
 def test_tables_of_blocks_of_a_volume_add_up_to_that_of_the_whole(pair, axis, cut):
     pieces = np.split(pair, [min(cut, pair.shape[axis + 1])], axis + 1)
@@ -129,6 +134,7 @@ def test_chunked_arrays_on_disk_count_as_those_in_memory(tmp_path):
     assert counted(count_pairs(stored, truth)) == slowly_counted(prediction, truth)
 
 
+@WILD
 @given(PAIRS, st.integers(0, 2**32 - 1))
 def test_voxels_that_were_not_annotated_are_left_out(pair, seed):
     truth, prediction = pair
@@ -158,6 +164,7 @@ def test_what_cannot_be_compared_is_refused_with_the_reason():
 # Matching
 
 
+@WILD
 @given(PAIRS)
 def test_matches_equal_a_dense_assignment_by_stardists_rule(pair):
     for found in match_objects(count_pairs(*pair)):
@@ -167,6 +174,7 @@ def test_matches_equal_a_dense_assignment_by_stardists_rule(pair):
         assert found.predicted_objects == len(np.unique(pair[1][pair[1] > 0]))
 
 
+@WILD
 @given(PAIRS)
 def test_below_one_half_as_many_pairs_are_matched_as_by_a_dense_assignment(pair):
     for found in match_objects(count_pairs(*pair), LOW):
@@ -286,6 +294,7 @@ def test_thresholds_out_of_range_are_refused():
 # Rand error and variation of information
 
 
+@WILD
 @given(PAIRS, st.sampled_from([(), (0,), (0, 2)]))
 def test_partition_scores_equal_scikit_image(pair, ignored):
     truth, prediction = pair
@@ -392,6 +401,7 @@ def test_an_object_that_only_reaches_into_another_is_no_part_of_it():
     assert find_differences(table, share=0.25).merged == (Group(4, (1, 2), (2, 6)),)
 
 
+@WILD
 @given(PAIRS, st.sampled_from([0.1, 0.3, 0.5, 0.7]))
 def test_every_object_is_matched_once_or_listed_as_missed_or_false(pair, threshold):
     truth, prediction = pair
@@ -406,6 +416,7 @@ def test_every_object_is_matched_once_or_listed_as_missed_or_false(pair, thresho
         assert match.iou >= threshold
 
 
+@WILD
 @given(PAIRS)
 def test_split_and_merged_objects_equal_a_slow_loop(pair):
     truth, prediction = pair

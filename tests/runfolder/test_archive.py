@@ -69,8 +69,8 @@ def test_links_are_not_followed_and_unfinished_files_left_out(workspace, folder,
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "key.txt").write_text("secret")
-    os.symlink(secret / "key.txt", root / "key.txt")
-    os.symlink(secret, root / "elsewhere")
+    (root / "key.txt").symlink_to(secret / "key.txt")
+    (root / "elsewhere").symlink_to(secret)
     (root / "checkpoints" / "last.tmp").write_bytes(b"half")
     os.mkfifo(root / "pipe")
     assert {file.name for file in run_files(workspace, 3)} == set(contents)

@@ -27,7 +27,7 @@ TWO = LabelScheme(kind="classes", classes=(LabelClass(name="cell", values=(1,)),
 def facts(shape, voxel=(1.0, 1.0, 1.0), *, scheme=INSTANCES, channels=1, name="a", bare=False, group="") -> VolumeFacts:
     """A measured volume: two objects, the second one bright and small, or nothing labelled."""
     rng = np.random.default_rng(0)
-    z, y, x = shape
+    _, y, x = shape
     labels = np.zeros(shape, np.uint8)
     labels[:, : y // 2 + 1, : x // 2 + 1] = 1
     labels[:, -max(1, y // 8) :, :: max(1, x // 6)] = 2
@@ -174,9 +174,10 @@ def test_less_memory_gives_smaller_patches():
 
 
 def test_large_objects_ask_for_larger_patches_where_there_is_memory():
-    small, big = (suggest(1, [large((200, 600, 600), extents=(side,) * 3)], INSTANCES, GPU) for side in (40, 150))
-    assert min(big.config.patches.shape) >= 144 > max(small.config.patches.shape)
-    assert "so whole ones are seen" in said(small, "patches.shape")
+    small, big = (suggest(1, [large((1, 2000, 2000), extents=(1, side, side))], INSTANCES, GPU) for side in (100, 700))
+    assert small.config.patches.shape == (1, 512, 512)
+    assert min(big.config.patches.shape[1:]) >= 700
+    assert all("so whole ones are seen" in said(found, "patches.shape") for found in (small, big))
 
 
 def test_a_step_on_a_cpu_is_kept_short():
