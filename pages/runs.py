@@ -9,10 +9,13 @@ from pages.ui.curves import COLOURS, Chart, Trace, show_curves
 from pages.ui.frame import class_names, duration, errors_shown, id_from_url, moment, plain, services
 from pages.ui.run_actions import show_actions, shown_state, stalled_hint
 from pages.ui.run_group import show_group, show_group_link, show_groups
+from pages.ui.scores import show_scores
 from pages.ui.viewer import Layer, Panel, preview_layers, show_viewer
 from seglib.config import parse_run_config
+from seglib.jobs.recorder import WARNING
 from seglib.previews import preview_facts
-from seglib.store.metrics import last_value, list_previews, log_tail
+from seglib.store.details import get_details
+from seglib.store.metrics import last_value, list_previews, log_tail, validation_scores
 from seglib.store.runs import RunRow, checkpoints, get_run, list_runs, milestone
 
 STATE_TICK_S = 2
@@ -116,10 +119,13 @@ def _state(run_id: int) -> None:
         notice.info("Pauses after the current batch, and gives up its device.")
     if hint := stalled_hint(run):
         notice.warning(hint)
+    for _, text in log_tail(services().store, run.id, limit=500):
+        if text.startswith(WARNING):
+            notice.warning(plain(text.removeprefix(WARNING)))
     st.progress(min(1.0, run.done / run.total) if run.total else 0.0)
     cells = st.columns([1.2, 1, 1.2, 1, 1.2, 1.6])
     cells[0].metric("State", shown_state(run))
-    cells[1].metric("Epoch", f"{run.epoch} / {config.length.epochs}")
+    cells[1].metric("Epoch", f"{run.epoch}" if config.length.iterations else f"{run.epoch} / {config.length.epochs}")
     cells[2].metric("Step", f"{run.done} / {run.total}" if run.total else f"{run.done}")
     cells[3].metric(
         "Patches / s",
@@ -174,9 +180,21 @@ def _details(run_id: int) -> None:
     """Preview and log; drawn again every tick."""
     run = get_run(services().store, run_id)
     _preview(run)
+    _scores(run)
     with st.expander("Log", icon=":material/article:", expanded=run.status == "failed"):
         lines = [f"{moment(when)}  {text}" for when, text in log_tail(services().store, run_id)]
         st.code("\n".join(lines) or "Nothing yet.", language=None, height=240)
+
+
+def _scores(run: RunRow) -> None:
+    """Scores of the validation that gave the best checkpoint, or of the last one where none is kept."""
+    store, kept = services().store, checkpoints(services().store, run.id)
+    chosen = kept.get("best") or kept.get("last")
+    scores = validation_scores(store, run.id, chosen.step) if chosen else {}
+    if chosen and len(scores) > 1:  # more than a loss
+        st.markdown(f"**Scores of the {chosen.kind} checkpoint**, after epoch {chosen.epoch}")
+        details = get_details(store, run.id, "val", chosen.step)
+        show_scores(scores, details, over="every annotated voxel of the whole validation part, at threshold 0.5")
 
 
 def _preview(run: RunRow) -> None:

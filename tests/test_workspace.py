@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seglib.errors import SeglibError
-from seglib.workspace import ENVIRONMENT, open_workspace
+from seglib.workspace import ENVIRONMENT, open_workspace, step_name
 
 
 def test_the_folder_is_the_argument_then_the_variable_then_in_home(tmp_path, monkeypatch):
@@ -35,6 +35,9 @@ def test_paths_lie_inside_under_their_ids(tmp_path):
     workspace = open_workspace(tmp_path)
     assert workspace.volume(3) == tmp_path / "volumes" / "3.zarr"
     assert workspace.checkpoint(4, "best") == tmp_path / "runs" / "4" / "checkpoints" / "best.pt"
+    assert workspace.checkpoint(4, step_name(123)) == tmp_path / "runs" / "4" / "checkpoints" / "step-0000123.pt"
+    assert workspace.checkpoint(4, step_name(12_345_678)).name == "step-12345678.pt"
+    assert workspace.curves(4) == tmp_path / "runs" / "4" / "curves.png"
     assert workspace.preview(4) == tmp_path / "runs" / "4" / "preview.zarr"
     assert workspace.prediction(5) == tmp_path / "predictions" / "5"
     assert workspace.database == tmp_path / "studio.db"
@@ -43,13 +46,17 @@ def test_paths_lie_inside_under_their_ids(tmp_path):
 @pytest.mark.parametrize("bad", [0, -1, True, "1", "../../etc", "٣", 1.0, None])
 def test_what_is_no_positive_int_names_no_folder(tmp_path, bad):
     workspace = open_workspace(tmp_path)
-    for path_of in (workspace.volume, workspace.run, workspace.prediction, workspace.preview):
+    in_a_run = (workspace.config, workspace.environment, workspace.history, workspace.steps, workspace.log)
+    for path_of in (workspace.volume, workspace.run, workspace.prediction, workspace.preview, *in_a_run):
         with pytest.raises(SeglibError, match="is not an id"):
             path_of(bad)
 
 
-@pytest.mark.parametrize("kind", ["", "../last", "newest", "last.pt"])
-def test_a_checkpoint_is_one_of_three(tmp_path, kind):
+@pytest.mark.parametrize(
+    "kind",
+    ["", "../last", "newest", "last.pt", "last\n", "step-123", "step-00000123", "step-٠٠٠٠١٢٣", "step-" + "9" * 99, 7],
+)
+def test_a_checkpoint_is_one_of_three_or_of_a_step(tmp_path, kind):
     with pytest.raises(SeglibError, match="A checkpoint is"):
         open_workspace(tmp_path).checkpoint(1, kind)
 

@@ -14,9 +14,9 @@ def offer_cross_validation(config: RunConfig, *, ready: bool) -> None:
     with st.popover("Cross-validate", icon=":material/view_week:", disabled=not ready):
         folds = st.number_input("Folds", 2, 50, FOLDS, key="train.folds")
         st.caption(
-            f"Queues {folds} runs with these settings. The volumes, or their groups, are divided into {folds} folds; each "
-            "run is judged on another one and learns from the rest. The scores are shown together, with their mean and "
-            "standard deviation."
+            f"Queues {folds} runs with these settings. The volumes, or their groups, are divided into {folds} folds; "
+            "each run is judged on another one and learns from the rest. The scores are shown together, with their "
+            "mean and standard deviation."
         )
         if st.button("Start all", type="primary", icon=":material/play_arrow:", key="train.cross_validate"):
             with errors_shown():

@@ -22,9 +22,9 @@ from seglib.store.runs import (
 )
 
 STALLED = (
-    "It has got no further for {minutes:.0f} minutes, though its program lives. It may wait for a slow disk, have run "
-    "out of memory and swap, or hang. The log may say more. Stop and Pause save after the current batch, where it still "
-    "gets there. With “Runs in” set to process, a run that hangs can be ended without the server."
+    "It has got no further for {minutes:.0f} minutes, though its program lives. It may wait for a slow disk, swap "
+    "because memory ran out, or hang; the log may say more. Stop and Pause save after the current batch, if it still "
+    "gets there. A run set to run in a process of its own can be ended without the server when it hangs."
 )
 
 
@@ -105,7 +105,7 @@ def _results(run: RunRow) -> None:
         return
     saved = [file for file in files if file.is_checkpoint]
     st.caption("Settings, history, log, curves, and what it was computed with, as one zip.")
-    whole = st.toggle(f"With the {len(saved)} checkpoints ({_amount(saved)})", bool(saved), disabled=not saved)
+    whole = st.toggle(f"With checkpoints ({_amount(saved)})", bool(saved), disabled=not saved)
     chosen = files if whole else [file for file in files if not file.is_checkpoint]
     address = f"/api/files/run/{run.id}/results.zip?checkpoints={int(whole)}"
     st.link_button(f"Download {_amount(chosen)}", address, icon=":material/download:", type="primary")

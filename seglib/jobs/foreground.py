@@ -7,7 +7,7 @@ from seglib.errors import StoreError
 from seglib.events import Event
 from seglib.jobs.lease import new_owner
 from seglib.jobs.manager import HEARTBEAT_S
-from seglib.jobs.recorder import Recorder
+from seglib.jobs.recorder import recorder_of
 from seglib.jobs.threads import run_job
 from seglib.store import Store
 from seglib.store.runs import RunRow, claim, get_run, heartbeat
@@ -42,7 +42,7 @@ def run_held(
 
     closing, on_event: as `run_job` takes them.
     """
-    recorder = Recorder(store, run.id, owner)
+    recorder = recorder_of(workspace, store, run, owner)
     over = threading.Event()
 
     def beat() -> None:

@@ -7,7 +7,7 @@ import time
 from seglib.errors import SeglibError
 from seglib.jobs.lease import is_dead, new_owner
 from seglib.jobs.processes import run_in_process, wants_process
-from seglib.jobs.recorder import Recorder
+from seglib.jobs.recorder import Recorder, recorder_of
 from seglib.jobs.threads import give_back_memory, run_job
 from seglib.store import Store
 from seglib.store.runs import claim_next, heartbeat, interrupt_orphans, list_runs
@@ -77,7 +77,7 @@ class JobManager:
             run = claim_next(self._store, device=device, owner=self._owner)
             if run is None:
                 return
-            recorder = Recorder(self._store, run.id, self._owner)
+            recorder = recorder_of(self._workspace, self._store, run, self._owner)
             with self._lock:
                 self._recorders[run.id] = recorder
             drive = run_in_process if wants_process(run) else run_job

@@ -28,8 +28,12 @@ GOES_ON = "The server is not harmed. Resume goes on from the last checkpoint."
 
 
 def wants_process(run: RunRow) -> bool:
-    """Whether a run's settings say that it has a process of its own."""
-    return bool(run.config.get("compute", {}).get("where") == "process")
+    """Whether a run has a process of its own: where its settings say so, and where several GPUs share its batches.
+
+    Those form one group of processes, and a process can be in one group only.
+    """
+    compute = run.config.get("compute", {})
+    return bool(compute.get("where") == "process" or compute.get("gpus", 1) > 1)
 
 
 def run_in_process(

@@ -31,15 +31,21 @@ from seglib.store.runs import CheckpointRow, mark_running, set_checkpoint
 FLUSH_S = 0.5
 FLUSH_POINTS = 1000
 RECENT_STEPS = 30
+# How lines of the log begin that a person should see.
+WARNING = "Warning. "
 # Scores of a validation that the log tells; all of them are in the curves.
 TOLD = ("loss", "dice", "iou", "dice_best_threshold")
 
 
 class Recorder:
-    """Buffers points, log lines and progress of a run. `flush` may be called from another thread."""
+    """Buffers points, log lines and progress of a run. `flush` may be called from another thread.
 
-    def __init__(self, store: Store, run_id: int, owner: str) -> None:
+    log: a file that is given every line of the log, too.
+    """
+
+    def __init__(self, store: Store, run_id: int, owner: str, log: RunLog | None = None) -> None:
         self._store = store
+        self._log = log
         self._run_id = run_id
         self._owner = owner
         self._steps_per_validation = 0
@@ -96,6 +102,9 @@ class Recorder:
                 with self._lock:
                     self._points, self._lines = points + self._points, lines + self._lines
                 raise
+            problem = self._log.add(lines) if self._log and lines else None
+            if problem:
+                self.say(problem)
 
     def _take(self, event: Event) -> None:
         now = time.time()
@@ -128,7 +137,7 @@ class Recorder:
             case ValidationProgress():
                 self._moved = True
             case Warned(text=text):
-                self._lines.append((now, f"Warning. {text}"))
+                self._lines.append((now, f"{WARNING}{text}"))
             case Note(text=text) | Restarted(text=text) | Ended(text=text):
                 if text:
                     self._lines.append((now, text))
@@ -158,6 +167,12 @@ class Recorder:
 
     def _scores(self, part: str, step: int, epoch: int, scores: dict[str, float], now: float) -> None:
         self._points += [_point(step, epoch, f"{part}/{name}", value, now) for name, value in scores.items()]
+
+
+def recorder_of(workspace: Workspace, store: Store, run: RunRow, owner: str) -> Recorder:
+    """What records a run that `owner` holds; the log of a training is in its folder, too."""
+    log = RunLog(workspace.log(run.id)) if run.kind == "train" else None
+    return Recorder(store, run.id, owner, log)
 
 
 def _point(step: int, epoch: int, name: str, value: float, now: float) -> Point:

@@ -103,7 +103,7 @@ def measure_surfaces(
 ) -> Surfaces:
     """Surface distances of a whole volume. prediction, truth: class ids 0 … K, unsigned (Z, Y, X); classes: K.
 
-    Truth 255 was not annotated. Arrays, or what is read by slices such as Zarr arrays; a class takes about 10 bytes
+    Truth 255 was not annotated. Arrays, or what is read by slices such as Zarr arrays; a class takes about 15 bytes
     a voxel of the box around it. Raises DataError where shapes differ or are not 3D.
     """
     prediction, truth = np.asarray(prediction), np.asarray(truth)

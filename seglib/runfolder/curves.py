@@ -45,9 +45,9 @@ def save_curves(history: Path, steps: Path, picture: Path, *, best_by: str) -> N
     # Words stay words in the SVG, so that a figure for a paper can be set in another font.
     with _drawing, rc_context({"svg.fonttype": "none"}):
         figure = _figure(columns, rates, best_by)
-        for kind in ("png", "svg"):
+        for kind, how in (("png", {"compress_level": 1}), ("svg", None)):
             content = io.BytesIO()
-            figure.savefig(content, format=kind, dpi=110)
+            figure.savefig(content, format=kind, dpi=96, pil_kwargs=how)
             write_atomically(picture.with_suffix(f".{kind}"), content.getvalue())
 
 

@@ -67,9 +67,9 @@ class History:
         try:
             save_curves(self._history.path, self._steps.path, self._picture, best_by=self._best_by)
         except Exception as error:  # a picture is not worth a training, whatever is wrong with it
-            where = traceback.extract_tb(error.__traceback__)[-1]
+            where = traceback.extract_tb(error.__traceback__)[-1].name
             return self._once(
-                "curves", f"The curves could not be drawn: {error!r} ({where.name}, line {where.lineno})."
+                "curves", f"The curves could not be drawn ({error!r} in {where}); it is tried again later."
             )
         return []
 

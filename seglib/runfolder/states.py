@@ -22,9 +22,9 @@ def is_kept(config: CheckpointConfig, *, step: int, epoch: int, epoch_ended: boo
 def kept_steps(workspace: Workspace, run_id: int) -> list[int]:
     """Steps of the states that are kept, the oldest first."""
     folder = workspace.checkpoint(run_id, "last").parent
-    numbers = (path.stem.removeprefix("step-") for path in folder.glob("step-*.pt"))
-    steps = (int(number) for number in numbers if number.isdecimal())
-    return sorted(step for step in steps if state_path(workspace, run_id, step).exists())
+    names = (path.stem for path in folder.glob("step-*.pt"))
+    steps = ((name, name.removeprefix("step-")) for name in names)
+    return sorted(int(number) for name, number in steps if number.isdecimal() and step_name(int(number)) == name)
 
 
 def keep_last(workspace: Workspace, run_id: int, step: int) -> None:

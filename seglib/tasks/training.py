@@ -1,10 +1,10 @@
 """A training run as a job: opens its data, goes on from its last checkpoint, writes what the loop makes."""
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ def training_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop) -
                     yield event
                     yield from _write_environment(workspace, run.id, config, learned_volumes(dataset, config))
                     yield from _discard_after(workspace, run.id, config, done)
+                    if resume and done == resume.step and not problems:
+                        yield from _keep(workspace, run.id, config, resume)
                 case CheckpointMade():
                     yield from _save(workspace, run.id, config, event)
                     yield from _notes(history.draw())
@@ -149,23 +151,29 @@ def _save(workspace: Workspace, run_id: int, config: RunConfig, made: Checkpoint
     yield Saving(kind)
     keep = workspace.checkpoint(run_id, "previous") if kind == "last" else None
     digest = save_checkpoint(checkpoint, workspace.checkpoint(run_id, kind), keep=keep)
-    saved = Saved(kind, checkpoint.step, checkpoint.epoch, digest, checkpoint.score)
-    yield saved
+    yield Saved(kind, checkpoint.step, checkpoint.epoch, digest, checkpoint.score)
     if kind == "last":
-        # The sums of an epoch are empty once it has ended, also where a run goes on from there.
-        yield from _keep(workspace, run_id, config, saved, epoch_ended=not checkpoint.partial.get("losses"))
+        yield from _keep(workspace, run_id, config, checkpoint)
 
 
-def _keep(workspace: Workspace, run_id: int, config: RunConfig, saved: Saved, *, epoch_ended: bool) -> Iterator[Event]:
-    """Keeps the last checkpoint under its step, where it is one that stays; the oldest beyond the most go."""
-    if not is_kept(config.checkpoints, step=saved.step, epoch=saved.epoch, epoch_ended=epoch_ended):
+def _keep(workspace: Workspace, run_id: int, config: RunConfig, checkpoint: Checkpoint) -> Iterator[Event]:
+    """Keeps the last checkpoint under its step, where it is one that stays; the oldest beyond the most go.
+
+    Also done when a run goes on, as a crash may have come between the checkpoint and this.
+    """
+    step, epoch, last = checkpoint.step, checkpoint.epoch, workspace.checkpoint(run_id, "last")
+    # The sums of an epoch are empty once it has ended.
+    epoch_ended = not checkpoint.partial.get("losses")
+    if not is_kept(config.checkpoints, step=step, epoch=epoch, epoch_ended=epoch_ended) or not last.exists():
         return
     try:
-        keep_last(workspace, run_id, saved.step)
+        keep_last(workspace, run_id, step)
+        with last.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        yield Note(f"The state of step {saved.step} could not be kept beside the last one ({error.strerror or error}).")
+        yield Note(f"The state of step {step} could not be kept beside the last one ({error.strerror or error}).")
         return
-    yield replace(saved, kind=step_name(saved.step))
+    yield Saved(step_name(step), step, epoch, digest, checkpoint.score)
     yield from _discard(workspace, run_id, surplus(config.checkpoints, kept_steps(workspace, run_id)))
 
 

@@ -111,10 +111,10 @@ def _flat(model: ModelConfig) -> ModelConfig | None:
 
 
 def _patch(config: RunConfig, room: Shape, reasons: list[Reason]) -> RunConfig:
-    """Sides that the network takes, no larger than the largest training part needs."""
+    """Sides that the network takes, and that fit into the largest training part where it is that large."""
     wanted, stride = config.patches.shape, model_stride(config.model)
     z, y, x = (
-        max(least, min(-(-side // step) * step, -(-most // step) * step))
+        max(least, min(-(-side // step) * step, most // step * step))
         for side, most, step, least in zip(wanted, room, stride, config.model.smallest, strict=True)
     )
     if (z, y, x) == wanted:

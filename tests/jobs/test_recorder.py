@@ -5,6 +5,7 @@ import math
 import pytest
 
 from seglib.events import (
+    Discarded,
     Ended,
     EpochDone,
     Measured,
@@ -20,7 +21,7 @@ from seglib.events import (
     Warned,
 )
 from seglib.jobs import recorder as module
-from seglib.jobs.recorder import Recorder
+from seglib.jobs.recorder import Recorder, recorder_of
 from seglib.store.metrics import Point, add_batch, add_preview, list_previews, log_tail, points_since
 from seglib.store.runs import checkpoints, claim, create_run, get_run
 
@@ -192,3 +193,43 @@ def test_a_run_that_starts_again_by_itself_forgets_its_curves_and_says_why(store
     assert list_previews(store, run) == []
     assert [text for _, text in log_tail(store, run)] == ["Warning. The loss explodes.", "Starting again."]
     assert (get_run(store, run).status, get_run(store, run).total) == ("running", 20)
+
+
+def test_a_checkpoint_that_was_let_go_has_no_row(store, run):
+    recorder = Recorder(store, run, "me")
+    for kind in ("last", "step-0000002"):
+        recorder.take(Saved(kind, 2, 1, "a" * 64))
+    recorder.take(Discarded("step-0000002"))
+    assert set(checkpoints(store, run)) == {"last"}
+
+
+def test_the_log_of_a_training_is_in_its_folder_too(workspace, store, run):
+    recorder = recorder_of(workspace, store, get_run(store, run), "me")
+    recorder.take(Note("first"))
+    recorder.flush()
+    recorder.say("Traceback\n  in task")
+    recorder.flush()
+    lines = workspace.log(run).read_text().splitlines()
+    assert [line.split("  ", 1)[1] for line in lines[:2]] == ["first", "Traceback"]
+    assert lines[2].strip() == "in task"
+
+
+def test_a_prediction_leaves_no_run_folder(workspace, store):
+    run = create_run(store, "predict", name="n", config={}, device="cpu")
+    recorder = recorder_of(workspace, store, get_run(store, run), "me")
+    recorder.say("hello")
+    recorder.flush()
+    assert not workspace.run(run).exists()
+    assert [text for _, text in log_tail(store, run)] == ["hello"]
+
+
+@pytest.mark.usefixtures("never_by_itself")
+def test_a_log_file_that_cannot_be_written_is_said_once_and_stops_nothing(workspace, store, run):
+    workspace.run(run).write_text("a file where the folder should be")
+    recorder = recorder_of(workspace, store, get_run(store, run), "me")
+    for text in ("first", "second", "third"):
+        recorder.say(text)
+        recorder.flush()
+    said = [text for _, text in log_tail(store, run)]
+    assert [text for text in said if "log.txt" not in text] == ["first", "second", "third"]
+    assert len(said) == 4

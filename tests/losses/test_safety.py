@@ -28,18 +28,25 @@ def targets(classes, shape):
 
 
 @each_config
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_losses_are_finite_float32_and_differentiable_on_any_batch(config, dtype):
-    for classes, shape in ((1, (3, 4, 5)), (3, (3, 4, 5)), (1, (1, 4, 5)), (3, (4, 5))):
-        loss = build_loss(config, shares=shares_for(classes))
-        for target, scale in itertools.product(targets(classes, shape), (0.0, 1e4)):
-            logits = (scale * torch.randn(2, outputs_of(config, classes), *shape)).to(dtype).requires_grad_()
-            value = loss(logits, target)
-            assert value.dtype == torch.float32
-            assert value.shape == ()
-            value.backward()
-            assert torch.isfinite(value)
-            assert torch.isfinite(logits.grad).all()
+@pytest.mark.parametrize(
+    ("classes", "shape", "dtype"),
+    [
+        (1, (3, 4, 5), torch.float32),
+        (3, (3, 4, 5), torch.bfloat16),
+        (1, (1, 4, 5), torch.bfloat16),
+        (3, (4, 5), torch.float32),
+    ],
+)
+def test_losses_are_finite_float32_and_differentiable_on_any_batch(config, classes, shape, dtype):
+    loss = build_loss(config, shares=shares_for(classes))
+    for target, scale in itertools.product(targets(classes, shape), (0.0, 1e4)):
+        logits = (scale * torch.randn(2, outputs_of(config, classes), *shape)).to(dtype).requires_grad_()
+        value = loss(logits, target)
+        assert value.dtype == torch.float32
+        assert value.shape == ()
+        value.backward()
+        assert torch.isfinite(value)
+        assert torch.isfinite(logits.grad).all()
 
 
 @each_config
@@ -89,7 +96,7 @@ def test_a_perfect_answer_costs_next_to_nothing(config):
 @each_config
 def test_gradients_are_those_of_finite_differences(config):
     loss = build_loss(config, shares=shares_for(2))
-    for seed in range(3):
+    for seed in range(2):
         logits, target = batch(config, 2, (3, 4, 4), seed=seed, ignored=0.2)
         logits = logits.div(3).requires_grad_()
         # Along the steepest way the change is largest beside the rounding of float32.
@@ -105,8 +112,8 @@ def test_learning_from_it_finds_the_labels(config):
     loss = build_loss(config, shares=shares_for(2))
     logits, target = batch(config, 2, (3, 4, 4), ignored=0.2)
     logits = logits.div(10).requires_grad_()
-    optimiser = torch.optim.Adam([logits], 0.5)
-    for _ in range(40):
+    optimiser = torch.optim.Adam([logits], 0.7)
+    for _ in range(30):
         optimiser.zero_grad()
         loss(logits, target).backward()
         optimiser.step()

@@ -389,7 +389,7 @@ def test_a_field_that_is_added_to_a_model_is_a_widget_by_itself():
     added.set_value(7)
     widget(page, "made.length.mirror").set_value(False)
     page.run()
-    assert Made.values["length"] == {"epochs": 50, "seed": 0, "warm_up": 7, "mirror": False}
+    assert Made.values["length"] == {**LengthConfig().model_dump(), "warm_up": 7, "mirror": False}
 
 
 def test_a_kind_that_is_added_to_a_union_can_be_chosen():

@@ -23,6 +23,7 @@ PLACES = [
     ("runs", {}),
     ("runs", {"run": "1"}),
     ("runs", {"run": "3"}),
+    ("train", {"clone": "1"}),
     ("compare", {"runs": "1,4"}),
     ("predict", {"run": "1"}),
     ("predict", {"prediction": "2"}),
@@ -229,7 +230,7 @@ def test_a_users_text_is_never_markup(name, query, text, trained):
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("value", ["99", "0", "-1", "abc", "1e9", "٣", "9999999999", "<b>", "'; DROP TABLE runs;--"])
 def test_an_address_that_leads_nowhere_is_no_exception(name, value, trained):
-    page = open_page(name, dict.fromkeys(("dataset", "run", "runs", "prediction"), value))
+    page = open_page(name, dict.fromkeys(("dataset", "run", "runs", "prediction", "group", "clone"), value))
     all_clear(page)
     assert len(list_runs(open_store(trained))) == 4
 

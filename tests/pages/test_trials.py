@@ -1,5 +1,6 @@
 """Trials on the Train page: what they found is shown, goes into the form when it is asked to, and can be cancelled."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ RATE = "train.1.optimiser.adam.learning_rate"
 def page(dataset) -> AppTest:
     page = AppTest.from_file(SHELL, default_timeout=60).run()
     page.switch_page("train.py")
+    page.run()
+    # The same on every machine.
+    one(page.selectbox, "train.1.compute.device").set_value("cpu")
+    one(page.number_input, "train.1.compute.threads").set_value(1)
     return page.run()
 
 
@@ -41,7 +46,9 @@ def press(page, key):
 
 
 def wait(page):
-    page.session_state["trials"].work.work.wait(60)
+    work = page.session_state["trials"].work.work
+    if work is not None:  # else it was over before the page was drawn
+        work.wait(60)
     page.run()
     assert not page.exception
 
@@ -50,12 +57,11 @@ def small(page):
     """Settings that learn in a moment."""
     for key, value in {"z": 4, "y": 16, "x": 16}.items():
         one(page.number_input, f"train.1.patches.shape.{key}").set_value(value)
-    one(page.number_input, "train.1.model.unet3d.depth").set_value(2)
-    one(page.number_input, "train.1.model.unet3d.start_channels").set_value(2)
-    one(page.selectbox, "train.1.compute.device").set_value("cpu")
-    one(page.number_input, "train.1.compute.threads").set_value(1)
+    for key, value in {"depth": 2, "start_channels": 2, "flat_levels": 0}.items():
+        one(page.number_input, f"train.1.model.unet_3d.{key}").set_value(value)
     one(page.number_input, "train.1.sampling.random.per_epoch").set_value(2)
     page.run()
+    assert [error.value for error in page.error] == []
 
 
 def test_a_learning_rate_is_found_on_the_data(page, monkeypatch):
@@ -66,7 +72,6 @@ def test_a_learning_rate_is_found_on_the_data(page, monkeypatch):
     )
     small(page)
     press(page, "trials.rate")
-    assert one(page.button, "train.start").disabled
     wait(page)
     assert not page.error
     assert len(page.get("plotly_chart")) == 1
@@ -145,16 +150,21 @@ def test_an_error_is_shown_where_the_trial_is(page, monkeypatch):
 
 
 def test_a_trial_can_be_cancelled_and_no_other_starts_beside_it(page, monkeypatch):
-    def endless(config, volumes, *, weights):
-        while True:
-            yield TrialProgress(1, 3, "Going on")
+    go_on = threading.Event()
 
-    monkeypatch.setattr(seglib.training.rate_test, "sweep_rates", endless)
+    def slow(config, volumes, *, weights):
+        yield TrialProgress(1, 3, "Going on")
+        assert go_on.wait(60)
+        yield TrialProgress(2, 3, "Going on")
+        yield rates(2.5e-3)
+
+    monkeypatch.setattr(seglib.training.rate_test, "sweep_rates", slow)
     press(page, "trials.rate")
     assert one(page.button, "trials.rate").disabled
     assert one(page.button, "trials.batch").disabled
     assert one(page.button, "train.start").disabled
     press(page, "trials.cancel")
+    go_on.set()
     wait(page)
     assert [error.value for error in page.error] == [r"Cancelled; nothing was kept\."]
     assert not one(page.button, "trials.batch").disabled
