@@ -97,12 +97,9 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
     shape_problems = _patch_problems(config, wanted) or _norm_problems(config)
     problems += shape_problems + _padding_notes(wanted, patch, split.training, volumes)
     problems += filter(None, [_disk_problem(workspace), _weights_problem(config)])
-    device, available, cost = "", 0, None
-    try:
-        device, available = _device(config)
-        rank_devices(config)
-    except ConfigError as error:
-        problems.append(Problem("error", str(error)))
+    device, available, device_problems = _device(config)
+    problems += device_problems
+    cost = None
     if device and classes and volumes and not shape_problems:
         try:
             cost = _cost(config, volumes, len(classes), device)
@@ -280,12 +277,15 @@ def _norm_problems(config: RunConfig) -> list[Problem]:
     ]
 
 
-def _device(config: RunConfig) -> tuple[str, int]:
-    """The device and its free memory in bytes. Raises ConfigError where this machine has no such device."""
-    device = choose_device(config.compute.device)
+def _device(config: RunConfig) -> tuple[str, int, list[Problem]]:
+    """The device and its free memory in bytes; none, and why, where this machine has no such device, or too few."""
+    try:
+        device = rank_devices(config)[0]
+    except ConfigError as error:
+        return "", 0, [Problem("error", str(error))]
     if device.startswith("cuda"):
-        return device, torch.cuda.mem_get_info(device)[0]
-    return device, psutil.virtual_memory().available
+        return device, torch.cuda.mem_get_info(device)[0], []
+    return device, psutil.virtual_memory().available, []
 
 
 def _cost(config: RunConfig, volumes: Sequence[VolumeRow], classes: int, device: str) -> Cost:

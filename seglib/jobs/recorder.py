@@ -6,6 +6,7 @@ import time
 from collections import deque
 
 from seglib.events import (
+    Discarded,
     Ended,
     EpochDone,
     Event,
@@ -22,11 +23,13 @@ from seglib.events import (
     ValidationProgress,
     Warned,
 )
+from seglib.runfolder.log import RunLog
 from seglib.store import Store
 from seglib.store import metrics as metrics_store
 from seglib.store.details import add_details
 from seglib.store.metrics import Point
-from seglib.store.runs import CheckpointRow, mark_running, set_checkpoint
+from seglib.store.runs import CheckpointRow, RunRow, forget_checkpoint, mark_running, set_checkpoint
+from seglib.workspace import Workspace
 
 FLUSH_S = 0.5
 FLUSH_POINTS = 1000
@@ -129,6 +132,8 @@ class Recorder:
             case Saved(kind=kind, step=step, epoch=epoch, sha256=sha256, score=score):
                 set_checkpoint(self._store, CheckpointRow(self._run_id, kind, step, epoch, score, sha256, now))
                 self._lines.append((now, f"Saved the {kind} checkpoint of step {step}."))
+            case Discarded(kind=kind):
+                forget_checkpoint(self._store, self._run_id, kind)
             case Measured(scores=scores, details=details):
                 self._scores("volume", self._total, 0, scores, now)
                 add_details(self._store, self._run_id, "volume", self._total, details)

@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ TRAINING, VALIDATION = "training patches", "whole validation part"
 # Steps are drawn as so many means; of a long run each is over one piece of the file of so many bytes.
 BLOCKS, BLOCK_BYTES = 400, 2048
 MARKED_POINTS = 60
+_FORMATS: dict[str, dict[str, Any]] = {"png": {"dpi": 96, "pil_kwargs": {"compress_level": 1}}, "svg": {}}
 # matplotlib keeps fonts and texts it has laid out for all threads.
 _drawing = threading.Lock()
 
@@ -45,9 +46,9 @@ def save_curves(history: Path, steps: Path, picture: Path, *, best_by: str) -> N
     # Words stay words in the SVG, so that a figure for a paper can be set in another font.
     with _drawing, rc_context({"svg.fonttype": "none"}):
         figure = _figure(columns, rates, best_by)
-        for kind, how in (("png", {"compress_level": 1}), ("svg", None)):
+        for kind, how in _FORMATS.items():
             content = io.BytesIO()
-            figure.savefig(content, format=kind, dpi=96, pil_kwargs=how)
+            figure.savefig(content, format=kind, **how)
             write_atomically(picture.with_suffix(f".{kind}"), content.getvalue())
 
 

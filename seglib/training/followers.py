@@ -66,6 +66,8 @@ def gathered(config: RunConfig, volumes: Sequence[Volume], resume: Checkpoint | 
 def rank_devices(config: RunConfig) -> list[str]:
     """The device of each process of a run. Raises ConfigError where the machine has fewer GPUs than asked for."""
     world, first = config.compute.gpus, choose_device(config.compute.device)
+    if world == 1:
+        return [first]
     if config.compute.device == "cpu":
         return ["cpu"] * world
     start, there = int(first.partition(":")[2] or 0), torch.cuda.device_count()

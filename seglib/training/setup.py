@@ -122,33 +122,18 @@ def prepare(
     names = class_names(config)
     normalisation = resume.normalisation if resume else measure([p.image for p in training], config.normalisation)
     sampler, augmentation = plan_drawing(config, training, normalisation, volumes[0])
-    torch.manual_seed(config.length.seed)
-    outputs = outputs_of(config.loss, len(names))
-    network = build_model(config.model, inputs=normalisation.channels, outputs=outputs, shape=sampler.shape).to(device)
-    taken = load_into(network, weights) if weights is not None and not resume else None
-    if taken is not None and not taken.kernels:
-        raise ConfigError("None of the weights fits this network: they are of another one.")
-    ranks = ranks or Ranks()
-    ranks.copy_network(network)
-    encoder = encoder_of(config.model, network)
-    optimiser = build_optimiser(config.optimiser, _groups(config, network, encoder))
-    schedule = Schedule(config.schedule, optimiser, total_steps=total_steps(config, sampler.per_epoch))
-    average = WeightAverage(network, config.optimiser.average) if config.optimiser.average else None
-    half = half_type(device, config.compute.precision)
-    scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
+    ranks, steps = ranks or Ranks(), total_steps(config, sampler.per_epoch)
+    network, taken = _network(config, sampler.shape, (normalisation.channels, len(names)), None if resume else weights)
+    learning = _learning(config, network.to(device), steps)
     if resume:
-        _restore(resume, Learning(network, average, optimiser, schedule, scaler), device)
-    shown = average.network if average else network
+        _restore(resume, learning, device)
+    ranks.copy_network(network)
+    shown = learning.average.network if learning.average else network
     predictor = make_predictor(config, shown, normalisation, device, config.compute.precision)
     shares = sampler.class_shares(len(names)) if needs_shares(config.loss) else None
     loss = build_loss(config.loss, shares=shares)
-    arrangement = arrange(
-        network.train(),
-        config,
-        resume,
-        trial=trial_of(predictor, loss, config, sampler.shape),
-        steps=total_steps(config, sampler.per_epoch),
-    )
+    trial = trial_of(predictor, loss, config, sampler.shape)
+    arrangement = arrange(network.train(), config, resume, trial=trial, steps=steps)
     return Setup(
         config=config,
         values=config.data.scheme.values(config.data.task),
@@ -157,12 +142,12 @@ def prepare(
         network=network,
         learner=arrangement.learner,
         layout=arrangement.layout,
-        average=average,
+        average=learning.average,
         predictor=predictor,
         loss=loss,
-        scaler=scaler,
-        optimiser=optimiser,
-        schedule=schedule,
+        scaler=learning.scaler,
+        optimiser=learning.optimiser,
+        schedule=learning.schedule,
         sampler=sampler,
         augmentation=augmentation,
         readers=_readers(config, training),
@@ -170,12 +155,8 @@ def prepare(
         crop=choose_crop(validation),
         voxel_size_nm=volumes[0].voxel_size_nm,
         contrast=volumes[0].contrast,
-        notes=(
-            *_notes(config, training, validation, predictor, sampler),
-            *((taken.text,) if taken else ()),
-            *arrangement.notes,
-        ),
-        encoder=encoder,
+        notes=(*_notes(config, training, validation, predictor, sampler), *taken, *arrangement.notes),
+        encoder=learning.encoder,
         ranks=ranks,
         resumed=resume,
     )
@@ -283,10 +264,44 @@ class Learning:
     """What changes while a network learns."""
 
     network: nn.Module
+    encoder: tuple[nn.Parameter, ...]
     average: WeightAverage | None
     optimiser: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
+
+
+def _network(
+    config: RunConfig, shape: Shape, channels: tuple[int, int], weights: Mapping[str, Tensor] | None
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network of a run, on the CPU, and what there is to say of the weights it starts with.
+
+    shape: of the patches; channels: of the images, and classes to tell apart.
+    Raises ConfigError where none of the weights fits it.
+    """
+    inputs, classes = channels
+    torch.manual_seed(config.length.seed)
+    network = build_model(config.model, inputs=inputs, outputs=outputs_of(config.loss, classes), shape=shape)
+    if weights is None:
+        return network, ()
+    taken = load_into(network, weights)
+    if not taken.kernels:
+        raise ConfigError("None of the weights fits this network: they are of another one.")
+    return network, (taken.text,)
+
+
+def _learning(config: RunConfig, network: nn.Module, steps: int) -> Learning:
+    """What a network learns by, at its beginning. steps: of the whole run."""
+    encoder, device = encoder_of(config.model, network), next(network.parameters()).device
+    optimiser = build_optimiser(config.optimiser, _groups(config, network, encoder))
+    return Learning(
+        network=network,
+        encoder=encoder,
+        average=WeightAverage(network, config.optimiser.average) if config.optimiser.average else None,
+        optimiser=optimiser,
+        schedule=Schedule(config.schedule, optimiser, total_steps=steps),
+        scaler=torch.amp.GradScaler(device.type, enabled=half_type(device, config.compute.precision) is torch.float16),
+    )
 
 
 def _restore(checkpoint: Checkpoint, learning: Learning, device: torch.device) -> None:

@@ -114,12 +114,16 @@ def levels_of(patch: Shape, needs: Needs, deepest_side: int) -> tuple[int, int]:
 
     Levels halve in the plane only until voxels are about as deep as wide, and where planes are too few to be halved.
     """
-    across = min(patch[1:]) // deepest_side
-    halvings = max(1, min(MOST_LEVELS - 1, across.bit_length() - 1))
+    halvings = max(1, min(MOST_LEVELS - 1, _halvings(min(patch[1:]), deepest_side)))
     if needs.flat:
         return halvings + 1, 0
-    along = min(halvings - flat_levels(needs.voxel_size_nm, halvings + 1), (patch[0] // DEEPEST_SIDE).bit_length() - 1)
+    along = min(halvings - flat_levels(needs.voxel_size_nm, halvings + 1), _halvings(patch[0], DEEPEST_SIDE))
     return halvings + 1, halvings - max(0, along)
+
+
+def _halvings(side: int, deepest_side: int) -> int:
+    """How often a side is halved until it is nearest to another."""
+    return round(math.log2(side / deepest_side))
 
 
 def shaped(voxels: float, needs: Needs, stride: Shape) -> Shape:

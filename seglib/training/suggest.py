@@ -149,7 +149,7 @@ def _loss(found: Fingerprint) -> tuple[LossConfig, Reason]:
     if len(found.names) == 1:
         share = f"{100 * found.rarest[1]:.2g} % of the voxels are foreground"
         return DiceBCELossConfig(), Reason(
-            "loss", f"{share}: Dice counts them however few they are, BCE keeps it calm."
+            "loss", f"{share}: Dice counts them however few they are, and BCE keeps it steady."
         )
     name, share_of = found.rarest
     text = (
@@ -165,7 +165,7 @@ def _sampling(found: Fingerprint, per_epoch: int) -> tuple[SamplingConfig, Reaso
     kind = ClassSamplingConfig if len(found.names) > 1 else RandomSamplingConfig
     centred = "a class in the middle, each as often" if len(found.names) > 1 else "something labelled in the middle"
     text = (
-        f"{100 * rarest:.2g} % of the voxels are {name}, so {100 * share:.0f} % of the patches are centred {centred}."
+        f"{100 * rarest:.2g} % of the voxels are {name}, so {100 * share:.0f} % of the patches have {centred}."
     )
     return kind(per_epoch=per_epoch, foreground_share=share), Reason("sampling", text)
 

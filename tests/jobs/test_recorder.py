@@ -69,17 +69,21 @@ def test_a_resumed_run_forgets_what_it_will_make_again(store, run):
 def test_steps_are_gathered_until_they_are_flushed(store, run):
     recorder = Recorder(store, run, "me")
     recorder.take(Started(total=10))
-    recorder.take(step(1, loss=0.75, learning_rate=0.125))
+    recorder.take(step(1, loss=0.75, learning_rate=0.125, gradient_norm=2.5))
     assert curves(store, run) == {}
     recorder.flush()
-    assert curves(store, run) == {"step/loss": [(1, 0.75)], "step/learning_rate": [(1, 0.125)]}
+    assert curves(store, run) == {
+        "step/loss": [(1, 0.75)],
+        "step/learning_rate": [(1, 0.125)],
+        "step/gradient_norm": [(1, 2.5)],
+    }
     recorder.flush()
-    assert len(points_since(store, run)[0]) == 2
+    assert len(points_since(store, run)[0]) == 3
 
 
 @pytest.mark.usefixtures("never_by_itself")
 def test_a_full_buffer_is_written_by_itself(store, run, monkeypatch):
-    monkeypatch.setattr(module, "FLUSH_POINTS", 6)
+    monkeypatch.setattr(module, "FLUSH_POINTS", 9)
     recorder = Recorder(store, run, "me")
     for number in (1, 2):
         recorder.take(step(number))

@@ -43,7 +43,7 @@ with warnings.catch_warnings():
 
 COMPETE = {"classes": "compete"}
 classes_and_seeds = given(st.integers(1, 3), st.integers(0, 10**6))
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=6, deadline=None)
 
 
 def value(config, logits, target):
