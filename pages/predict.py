@@ -15,7 +15,7 @@ from seglib.jobs.submit import submit_prediction
 from seglib.store.datasets import get_volume, list_datasets
 from seglib.store.details import get_details
 from seglib.store.metrics import last_values, log_tail
-from seglib.store.runs import RunRow, checkpoints, get_run, list_runs, request_stop
+from seglib.store.runs import CheckpointRow, RunRow, checkpoints, get_run, list_runs, request_stop
 
 TICK_S = 1.0
 
@@ -50,10 +50,12 @@ def _form(trained: dict[int, RunRow]) -> None:
     start = PredictConfig(run=first, volume=volume.id)
     from seglib.inference.devices import list_devices
 
+    chosen = st.session_state.get(f"predict.{first}.run", first)
     context = FormContext(
         f"predict.{first}",
         choices={
             "run": {key: run_label(run) for key, run in trained.items()},
+            "checkpoint": {kind: _checkpoint_label(row) for kind, row in _kept(chosen).items()},
             "device": {"auto": "auto (the best there is)", **{name: name for name in list_devices()}},
         },
         given={"volume": volume.id},
@@ -75,6 +77,17 @@ def _form(trained: dict[int, RunRow]) -> None:
         run = submit_prediction(services().store, parse_predict_config(values))
         st.query_params["prediction"] = str(run)
         st.rerun()
+
+
+def _kept(run_id: int) -> dict[str, CheckpointRow]:
+    """A run's checkpoints, the best and the last one first, then the newest."""
+    kept = checkpoints(services().store, run_id)
+    order = sorted(kept, key=lambda kind: (kind != "best", kind != "last", -kept[kind].step))
+    return {kind: kept[kind] for kind in order}
+
+
+def _checkpoint_label(row: CheckpointRow) -> str:
+    return f"{row.kind if row.kind in ('best', 'last') else 'earlier state'}: step {row.step}, epoch {row.epoch}"
 
 
 def _result(run_id: int) -> None:

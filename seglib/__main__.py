@@ -119,7 +119,7 @@ def _add_run_commands(commands: Commands) -> None:
     what.add_argument("--volume", type=int, help="id of an imported volume")
     what.add_argument("--image", help="a file or folder, imported first without labels")
     command.add_argument("--output", type=Path, required=True, metavar="FILE.tif", help="where the labels go")
-    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--checkpoint", default="best")
     command.add_argument("--overlap", type=float, default=0.25)
     command.add_argument("--threshold", type=float, default=0.0)
     command.set_defaults(command=_predict)

@@ -22,7 +22,7 @@ from seglib.data.normalise import channels_of
 from seglib.data.patches import fitting_patch, patches_per_epoch
 from seglib.data.splits import Member, Region, Shape, Split, describe, split_data
 from seglib.errors import ConfigError
-from seglib.inference.devices import choose_device, use_half
+from seglib.inference.devices import use_half
 from seglib.models import is_flat, model_stride
 from seglib.models.networks.unet import GROUPS
 from seglib.store.datasets import DatasetRow, VolumeRow

@@ -3,7 +3,7 @@
 import json
 import types
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Union, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -115,7 +115,8 @@ def test_every_number_has_bounds_and_every_text_an_end(info):
     elif get_origin(kind) is Union:
         # Words, or as many numbers as are needed.
         assert get_origin(get_args(kind)[0]) is Literal
-        assert all(any(getattr(rule, "max_length", None) for rule in one.__metadata__) for one in get_args(kind)[1:])
+        rules = [rule for one in get_args(kind)[1:] for rule in FieldInfo.from_annotation(one).metadata]
+        assert any(getattr(rule, "max_length", None) for rule in rules)
     else:
         assert kind is bool or get_origin(kind) is Literal
 

@@ -242,8 +242,13 @@ class PredictConfig(Part):
     volume: int = Field(
         ge=1, title="Volume", description="The volume to segment.", json_schema_extra={"widget": "volume"}
     )
-    checkpoint: Literal["best", "last"] = Field(
-        "best", title="Checkpoint", description="Best: highest validation score. Last: end of the training."
+    checkpoint: str = Field(
+        "best",
+        pattern=r"^(best|last|step-[0-9]{7,12})$",
+        title="Checkpoint",
+        description="Best: of the best validation score, or the last one where the run kept no other. Last: end of the "
+        "training. Runs that keep all states have earlier ones, too.",
+        json_schema_extra={"widget": "checkpoint"},
     )
     overlap: float = Field(
         0.25,

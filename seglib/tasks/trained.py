@@ -12,7 +12,7 @@ from seglib.inference.predict import Predictor
 from seglib.losses import outputs_of
 from seglib.models import build_model
 from seglib.store import Store
-from seglib.store.runs import checkpoints
+from seglib.store.runs import checkpoints, get_run
 from seglib.training.setup import make_predictor
 from seglib.workspace import Workspace
 
@@ -52,10 +52,20 @@ def load_model(checkpoint: Checkpoint, config: PredictConfig) -> TrainedModel:
 
 
 def trained_checkpoint(workspace: Workspace, store: Store, config: PredictConfig) -> Checkpoint:
-    """The checkpoint a prediction asks for, checked. Raises CheckpointError where the run has none yet."""
+    """The checkpoint a prediction asks for, checked; the last one for the best where a run keeps no other.
+
+    Raises CheckpointError where the run has none yet.
+    """
     known = checkpoints(store, config.run)
-    if config.checkpoint not in known:
+    only_last = config.checkpoint == "best" and _keeps_last(store, config.run)
+    kind = "last" if only_last and "best" not in known else config.checkpoint
+    if kind not in known:
         raise CheckpointError(
             f"Run {config.run} has no {config.checkpoint} checkpoint yet: it appears after the first validation."
         )
-    return load_checkpoint(workspace.checkpoint(config.run, config.checkpoint), sha256=known[config.checkpoint].sha256)
+    return load_checkpoint(workspace.checkpoint(config.run, kind), sha256=known[kind].sha256)
+
+
+def _keeps_last(store: Store, run_id: int) -> bool:
+    """Whether a run keeps no state but its last one."""
+    return bool(get_run(store, run_id).config.get("checkpoints", {}).get("keep") == "last")

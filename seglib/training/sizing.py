@@ -136,14 +136,14 @@ def shaped(voxels: float, needs: Needs, stride: Shape) -> Shape:
 
     def sides(scale: float) -> list[float]:
         # What there is no room for along one axis is taken along the others.
-        return [min(float(most), scale * share) for most, share in zip(room, (1 / ratio, 1.0, 1.0), strict=True)]
+        return [max(1.0, min(most, scale * share)) for most, share in zip(room, (1 / ratio, 1.0, 1.0), strict=True)]
 
-    low, high = 1.0, max(room) * max(1.0, ratio)
+    low, high = 0.0, max(room) * max(1.0, ratio)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if math.prod(sides(middle)) <= voxels else (low, middle)
     found = high if math.prod(sides(high)) <= voxels else low
-    z, y, x = (max(step, int(side + 0.5) // step * step) for side, step in zip(sides(found), stride, strict=True))
+    z, y, x = (max(step, int(side + 1e-6) // step * step) for side, step in zip(sides(found), stride, strict=True))
     return z, y, x
 
 

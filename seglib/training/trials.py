@@ -45,11 +45,11 @@ def undisturbed(config: RunConfig) -> Iterator[None]:
 
 
 def prepare_trial(config: RunConfig, volumes: Sequence[Volume], weights: Mapping[str, Tensor] | None) -> Setup:
-    """What a run would start with on one device, at its plain rate; neither compiled nor laid out anew, as that takes long.
+    """What a run would start with, at its plain learning rate; neither compiled nor laid out anew, as that takes long.
 
     Raises as `prepare` does, and OutOfMemory where the network itself does not fit.
     """
-    compute = config.compute.model_copy(update={"compile": "off", "channels_last": "off", "gpus": 1})
+    compute = config.compute.model_copy(update={"compile": "off", "channels_last": "off"})
     plain = config.model_copy(update={"schedule": ConstantConfig(), "compute": compute})
     with out_of_memory_as("The network does not fit into memory: take a smaller one, or fewer start channels."):
         return prepare(plain, volumes, resume=None, weights=weights)
