@@ -131,7 +131,7 @@ def _reasons(state: _Start, prefix: str, key: str) -> None:
     back.button("Undo", icon=":material/undo:", on_click=undo, key=f"{key}.undo", width="stretch")
     with why.expander(f"{state.title}: why they are so", icon=":material/lightbulb:", expanded=True):
         lines = [
-            f"- **{plain(reason.field.replace('.', ' · ').replace('_', ' ').capitalize())}**  {plain(reason.text)}"
+            f"- **{plain(reason.field.replace('.', ' · ').replace('_', ' ').capitalize())}**: {plain(reason.text)}"
             for reason in state.given.reasons
         ]
         st.markdown("\n".join(lines))

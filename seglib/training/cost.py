@@ -101,7 +101,8 @@ def estimate_cost(config: RunConfig, *, inputs: int, classes: int, half: bool) -
         prediction = _peak(lambda: network(images))
         multiply_adds = _multiply_adds(network, images[:1])
     factor, amount = TRAINING[half]
-    fixed = 4 * parameters * (1 + OPTIMISER_COPIES[config.optimiser.kind]) + amount
+    averaged = 1 if config.optimiser.average else 0
+    fixed = 4 * parameters * (1 + OPTIMISER_COPIES[config.optimiser.kind] + averaged) + amount
     more, least = PREDICTION[half]
     weights = 4 * parameters * (1 + (HALF_WEIGHTS if half else 0))
     return Cost(

@@ -86,16 +86,21 @@ def _dimensions(config: RunConfig, room: Shape, reasons: list[Reason]) -> RunCon
 def _depth(config: RunConfig, room: Shape, reasons: list[Reason]) -> RunConfig:
     """Fewer levels where the deepest would be a single voxel."""
     model = config.model
-    while isinstance(model, UNet2DConfig | UNet3DConfig) and model.depth > 2:
-        if any(side > step for side, step in zip(room, model_stride(model), strict=True)):
-            break
+    if not isinstance(model, UNet2DConfig | UNet3DConfig):
+        return config
+    depth = model.depth
+    sides = [min(side, most) for side, most in zip(config.patches.shape, room, strict=True)]
+    while model.depth > 2 and all(side < 2 * step for side, step in zip(sides, model_stride(model), strict=True)):
         changes = {"depth": model.depth - 1}
         if isinstance(model, UNet3DConfig):
             changes["flat_levels"] = min(model.flat_levels, model.depth - 2)
         model = model.model_copy(update=changes)
-    if model == config.model:
+    if model.depth == depth:
         return config
-    text = f"The largest training part has {_sizes(room)} voxels, which {model.depth} levels halve to a single one."
+    text = (
+        f"{depth} levels would leave a single voxel of the {_sizes(room)} of the largest training part, so "
+        f"there are {model.depth}."
+    )
     reasons.append(Reason("model.depth", text))
     return _with(config, model, config.patches.shape)
 

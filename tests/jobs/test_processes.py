@@ -33,7 +33,7 @@ from seglib.store.runs import (
 from tests.conftest import LengthConfig, small_config
 
 SCRIPTED = "tests.jobs.scripted_child"
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 DEATHS = [
     (signal.SIGKILL, r"killed \(SIGKILL\), probably .* memory: it held 0\.[0-9]+ GB"),
     (signal.SIGSEGV, r"crashed \(SIGSEGV\)"),

@@ -99,6 +99,13 @@ def test_data_of_a_plane_take_the_2d_sibling():
     assert any("mirrored to 32" in reason.text for reason in applied("axon-sm-unet", plane).reasons)
 
 
+def test_levels_that_would_leave_a_single_voxel_are_fewer():
+    found = applied("anatomics", [Member("a", (8, 16, 12))], (5.0, 5.0, 5.0))
+    assert found.config.model.depth == 3
+    assert found.config.patches.shape == (8, 12, 12)
+    assert any(reason.field == "model.depth" for reason in found.reasons)
+
+
 def test_cubes_take_cubes():
     config = applied("anatomics", voxel=(5.0, 5.0, 5.0)).config
     assert (config.patches.shape, config.model.flat_levels) == ((112, 112, 112), 0)
