@@ -104,7 +104,9 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
         try:
             cost = _cost(config, volumes, len(classes), device)
             problems += [*_memory_problems(config, cost, available), *_size_problems(config, cost)]
-        except (ConfigError, RuntimeError, ValueError) as error:  # torch's own, of a dry run
+        except ConfigError as error:
+            problems.append(Problem("error", str(error)))
+        except (RuntimeError, ValueError) as error:  # torch's own, of a dry run
             problems.append(Problem("error", f"The network does not take patches of {_sizes(seen)}: {error}"))
         problems += _reading_note(config, split, volumes)
     return Preflight(

@@ -46,7 +46,7 @@ class BackgroundWork(Generic[Result]):
         self._cancelled = threading.Event()
         self._began = time.monotonic()
         self.state: WorkState[Result] = WorkState()
-        self._thread = threading.Thread(target=self._run, name="seglib-import", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="seglib-work", daemon=True)
         self._thread.start()
 
     @property
@@ -71,8 +71,8 @@ class BackgroundWork(Generic[Result]):
         except SeglibError as error:
             self.state = WorkState(error=str(error))
         except Exception as error:  # a bug must not leave the page waiting for ever
-            logger.exception("An import failed")
-            self.state = WorkState(error=f"An unexpected error ended the import: {error!r}. Nothing of it was kept.")
+            logger.exception("Work in the background failed")
+            self.state = WorkState(error=f"An unexpected error ended it: {error!r}. Nothing of it was kept.")
 
     def _progress(self, done: int, total: int, text: str) -> None:
         self.state = WorkState(done, total, text)
