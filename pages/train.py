@@ -160,11 +160,13 @@ def _costs(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -> None
     numbers[1].metric(
         "Memory for a step",
         f"{cost.memory_bytes / 2**30:.2f} GB" if cost else "–",
-        f"{preflight.memory_available / 2**30:.1f} GB free on {preflight.device}" if preflight.device else None,
+        f"{cost.prediction_bytes / 2**30:.2f} GB to predict, {preflight.memory_available / 2**30:.1f} GB free"
+        if cost
+        else None,
         delta_color="off",
         delta_arrow="off",
-        help="Estimated: weights, gradients, optimiser state and activations of one batch."
-        + (f" To segment with it takes about {cost.prediction_bytes / 2**30:.2f} GB." if cost else ""),
+        help="Estimated: weights, gradients, optimiser state and activations of one batch. To predict: while as many "
+        f"tiles are segmented at once. Free: on {preflight.device or 'the device'}.",
     )
     steps = preflight.steps_per_epoch
     numbers[2].metric(

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -121,7 +122,7 @@ def check_run(workspace: Workspace, dataset: DatasetRow, config: RunConfig) -> P
         validation_voxels=_voxels(split.validation),
         test_voxels=_voxels(split.test),
         patch=patch,
-        works=_nearest(wanted, model_stride(config.model)),
+        works=_working(wanted, config),
         steps_per_epoch=-(-patches // config.patches.batch_size),
         classes=classes,
     )
@@ -226,6 +227,13 @@ def _patch_problems(config: RunConfig, wanted: Shape) -> list[Problem]:
 def _nearest(wanted: Shape, stride: Shape) -> Shape:
     """The patch nearest to one that a network of this stride takes."""
     z, y, x = (max(step, round(side / step) * step) for side, step in zip(wanted, stride, strict=True))
+    return z, y, x
+
+
+def _working(wanted: Shape, config: RunConfig) -> Shape:
+    """The patch nearest to one that the network takes, and no smaller than it needs."""
+    nearest = _nearest(wanted, model_stride(config.model))
+    z, y, x = (max(side, least) for side, least in zip(nearest, config.model.smallest, strict=True))
     return z, y, x
 
 
@@ -358,6 +366,8 @@ def _weights_problem(config: RunConfig) -> Problem | None:
             return Problem("error", "Choose the run whose weights to start with, or start from scratch.")
         case FileWeightsConfig(path=path) if not path.strip():
             return Problem("error", "Say which file holds the weights to start with, or start from scratch.")
+        case FileWeightsConfig(path=path) if not Path(path.strip()).is_file():
+            return Problem("error", f"There is no file {path.strip()} to take weights from. Check its spelling.")
         case ImageNetConfig() if config.model.kind != "smp":
             return Problem("error", "ImageNet weights are for SM-UNet's encoders: choose that network.")
     return None

@@ -38,6 +38,8 @@ def show_network(dataset: DatasetRow, config: RunConfig, preflight: Preflight) -
                 f"Nine of ten objects fit into {sizes(largest)} voxels. A network that sees less than that cannot tell "
                 "where a large one begins and ends."
             )
+        else:
+            st.caption("How large objects are is told here once the data were checked: Datasets, Report.")
         rows = [
             {
                 "Layer": layer.name,

@@ -291,6 +291,9 @@ def _parse(kind: type[C], data: Mapping[str, Any]) -> C:
         return kind.model_validate(data)
     except ValidationError as error:
         found = [
-            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg'].removeprefix('Value error, ')}"
+            # Of a whole part the settings are on the page; of one of them what it was says what is wrong.
+            + ("" if isinstance(e["input"], Mapping) else f" (got {e['input']!r:.80})")
+            for e in error.errors()
         ]
         raise ConfigError("These settings cannot be used: " + "; ".join(found)) from error

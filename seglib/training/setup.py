@@ -339,9 +339,11 @@ def _notes(
     steps = steps_per_epoch(config, sampler.per_epoch)
     notes = [
         f"torch {torch.__version__} on {where}.",
-        f"{type(predictor.network).__name__} with {parameters:,} parameters; {steps} steps an epoch.",
+        f"{title_of(config.model)} with {parameters:,} parameters; {steps} steps an epoch.",
         f"Training on {_voxels(training)}, validating on {_voxels(validation)}.",
     ]
+    if not isinstance(config.weights, ScratchConfig) and config.weights.freeze_epochs:
+        notes.append(f"The encoder does not learn in the first {config.weights.freeze_epochs} epoch(s).")
     on_disk = [part for part in (*training, *validation) if not part.in_memory]
     if on_disk:
         notes.append(f"{_voxels(on_disk)} are more than is kept in memory: read from disk as they are needed.")
@@ -349,6 +351,11 @@ def _notes(
     if config.sampling.kind != "whole" and shape != config.patches.shape:
         notes.append(f"No training part is larger than {_sizes(shape)} (z × y × x): patches are that large.")
     return tuple(notes)
+
+
+def title_of(model: ModelConfig) -> str:
+    """What an architecture is called in the form."""
+    return (type(model).__doc__ or model.kind).split(":")[0].strip()
 
 
 def _voxels(parts: Sequence[TrainingPart]) -> str:

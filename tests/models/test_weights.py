@@ -10,11 +10,12 @@ from torch import nn
 
 import seglib.models.networks.tensors
 import seglib.models.networks.weights
-from seglib.config import UNet3DConfig
+from seglib.config import UNet2DConfig, UNet3DConfig
 from seglib.errors import CheckpointError
 from seglib.models import build_model
 from seglib.models.networks.tensors import read_tensors
 from seglib.models.networks.weights import imagenet_encoder, load_into
+from seglib.models.zoo.smp import SMUNetConfig
 
 SMALL = UNet3DConfig(depth=2, start_channels=2)
 
@@ -115,6 +116,39 @@ def test_nothing_in_a_file_is_ever_run(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="holds more than tensors"):
         read_tensors(tmp_path / "v.pth")
     assert not (tmp_path / "harm").exists()
+
+
+def test_kernels_of_one_plane_become_3d_and_give_the_same_where_an_image_is_the_same_in_all_planes():
+    """As those of our own 2D networks; a transposed kernel is repeated, as each of its planes makes one plane."""
+    flat = nn.Sequential(
+        nn.Conv3d(1, 4, (1, 3, 3), padding=(0, 1, 1)), nn.ConvTranspose3d(4, 2, (1, 2, 2), stride=(1, 2, 2))
+    )
+    deep = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ConvTranspose3d(4, 2, 2, stride=2))
+    report = load_into(deep, flat.state_dict())
+    assert (len(report.adapted), report.skipped, report.missing) == (2, (), ())
+    plane = torch.randn(1, 1, 1, 6, 6)
+    expected = flat(plane)
+    found = deep(plane.expand(-1, -1, 5, -1, -1))
+    assert torch.allclose(found[:, :, 4:6], expected.expand(-1, -1, 2, -1, -1), atol=1e-6)
+
+
+def test_all_kernels_of_the_2d_u_net_find_their_place_in_the_3d_one():
+    planes = build_model(UNet2DConfig(depth=3, start_channels=4), inputs=1, outputs=1)
+    report = load_into(build_model(UNet3DConfig(depth=3, start_channels=4), inputs=1, outputs=1), planes.state_dict())
+    assert report.skipped == report.missing == ()
+    assert len(report.adapted) > 8
+
+
+def test_an_encoder_alone_finds_its_place_in_a_network_that_has_one():
+    network = build_model(SMUNetConfig(encoder="resnet18"), inputs=1, outputs=1)
+    prefix = next(name for name in network.state_dict() if name.endswith("encoder.conv1.weight")).removesuffix(
+        "conv1.weight"
+    )
+    alone = {
+        name.removeprefix(prefix): tensor for name, tensor in network.state_dict().items() if name.startswith(prefix)
+    }
+    report = load_into(network, alone)
+    assert len(report.matched) == len(alone)
 
 
 @pytest.mark.parametrize(

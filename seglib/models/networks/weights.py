@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 # What frameworks put before the names of a network's own tensors.
 WRAPPERS = ("", "module.", "model.", "network.", "net.", "_orig_mod.", "state_dict.")
+# Where a network keeps an encoder whose weights may come alone, as those for ImageNet do.
+ENCODERS = ("encoder.", "network.encoder.")
 CONVOLUTION_2D, CONVOLUTION_3D = 4, 5
 
 
@@ -47,11 +49,12 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightReport
     own = network.state_dict()
     found = _named_alike(own, tensors)
     matched, adapted, skipped = list[str](), list[str](), list[str]()
+    growing = {name for name, module in network.named_modules() if isinstance(module, nn.ConvTranspose3d)}
     kernels = 0
     for name, mine in own.items():
         if name not in found:
             continue
-        theirs, how = _fitted(found[name], mine)
+        theirs, how = _fitted(found[name], mine, grows=name.rpartition(".")[0] in growing)
         if theirs is None:
             skipped.append(name)
             continue
@@ -67,18 +70,25 @@ def _named_alike(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> di
     best: dict[str, Tensor] = {}
     for theirs in WRAPPERS:
         bare = {name.removeprefix(theirs): tensor for name, tensor in tensors.items() if name.startswith(theirs)}
-        for mine in WRAPPERS:
+        for mine in (*WRAPPERS, *ENCODERS):
             found = {f"{mine}{name}": tensor for name, tensor in bare.items() if f"{mine}{name}" in own}
             best = found if len(found) > len(best) else best
     return best
 
 
-def _fitted(theirs: Tensor, mine: Tensor) -> tuple[Tensor | None, str]:
-    """A tensor in the shape wanted, and what was done to it; None where it cannot be."""
+def _fitted(theirs: Tensor, mine: Tensor, *, grows: bool) -> tuple[Tensor | None, str]:
+    """A tensor in the shape wanted, and what was done to it; None where it cannot be.
+
+    grows: it is of a transposed convolution, each of whose planes makes a plane of its own.
+    """
     done = []
-    if theirs.ndim == CONVOLUTION_2D and mine.ndim == CONVOLUTION_3D and theirs.shape[2:] == mine.shape[3:]:
+    if theirs.ndim == CONVOLUTION_2D and mine.ndim == CONVOLUTION_3D:
+        theirs = theirs.unsqueeze(2)
+    if mine.ndim == theirs.ndim == CONVOLUTION_3D and theirs.shape[2] == 1 < mine.shape[2]:
+        if theirs.shape[3:] != mine.shape[3:]:
+            return None, ""
         depth = mine.shape[2]
-        theirs = theirs.unsqueeze(2).expand(-1, -1, depth, -1, -1) / depth
+        theirs = theirs.expand(-1, -1, depth, -1, -1) / (1 if grows else depth)
         done.append("2D to 3D")
     if theirs.ndim == mine.ndim >= CONVOLUTION_2D and theirs.shape[1] != mine.shape[1]:
         rest_agrees = theirs.shape[0] == mine.shape[0] and theirs.shape[2:] == mine.shape[2:]

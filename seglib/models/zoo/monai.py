@@ -85,6 +85,12 @@ class SwinUNETRConfig(_Monai):
     def stride(self) -> Stride:
         return self._sides(32)
 
+    @property
+    def smallest(self) -> Stride:
+        """At the deepest level norms need more than one voxel."""
+        z, y, x = self.stride
+        return z, 2 * y, 2 * x
+
 
 class UNETRConfig(_Monai):
     """UNETR: a plain transformer as encoder (Hatamizadeh et al. 2022); takes patches of the trained size only."""
