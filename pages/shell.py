@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages.ui.frame import duration, plain, services
+from pages.ui.run_actions import shown_state
 from seglib.store.runs import ACTIVE, list_runs
 
 st.set_page_config(page_title="Seglib Studio", page_icon=Path(__file__).parent / "ui" / "icon.png", layout="wide")
@@ -29,6 +30,7 @@ def active_runs() -> None:
     for run in reversed(runs):
         share = run.done / run.total if run.total else 0.0
         left = f" · {duration(run.seconds_left)} left" if run.seconds_left else ""
+        left = f" · {shown_state(run)}" if shown_state(run) == "stalled" else left
         if run.status == "queued":
             st.caption(f"{run.id} · {plain(run.name)} · waits for {run.device}")
         else:
