@@ -20,7 +20,7 @@ from seglib.store.runs import RunRow, checkpoints, list_runs
 METRICS = {
     "val/dice": "Dice, whole validation part",
     "val/iou": "IoU, whole validation part",
-    "val/dice_best_threshold": "Dice at the best thresholds, whole validation part",
+    "val/dice_at_best_threshold": "Dice at the best thresholds, whole validation part",
     "val/precision": "Precision, whole validation part",
     "val/recall": "Recall, whole validation part",
     "val/specificity": "Specificity, whole validation part",

@@ -171,7 +171,9 @@ def _curves(run: RunRow) -> None:
 
 
 def _colour(index: int, metric: str) -> str:
-    """Training and validation have the same colours in all charts."""
+    """Training and validation have the same colours in all charts; each class has one of its own."""
+    if metric.count("/") > 1:
+        return COLOURS[index % len(COLOURS)]
     first = {"step": 0, "train": 0, "val": 1}[metric.split("/")[0]]
     return COLOURS[(first + 2 * (index // 2)) % len(COLOURS)]
 

@@ -20,6 +20,7 @@ from seglib.preflight import Preflight, check_run
 from seglib.report import DatasetReport, class_name, findings_of, part_shares, split_of, stored_report
 from seglib.store.datasets import DatasetRow, DatasetSummary, get_dataset, list_datasets
 from seglib.store.runs import checkpoints, list_runs
+from seglib.training.advice import learned_volumes
 
 COLUMNS = (
     ("data", "split", "normalisation"),
@@ -46,7 +47,7 @@ def main() -> None:
         if preflight.ready:
             show_examples(dataset, config)
         trying = show_trials(dataset, config, preflight)
-        _start(config, preflight, trying=trying)
+        _start(dataset, config, preflight, trying=trying)
 
 
 def _pick(datasets: dict[int, DatasetSummary]) -> DatasetRow:
@@ -229,7 +230,7 @@ def _shares(dataset: DatasetRow, config: RunConfig, report: DatasetReport | None
     return {part: listed(shares) for part, shares in part_shares(report, split).items()}
 
 
-def _start(config: RunConfig, preflight: Preflight, *, trying: bool) -> None:
+def _start(dataset: DatasetRow, config: RunConfig, preflight: Preflight, *, trying: bool) -> None:
     start, download, folds = st.columns([1, 1.4, 4])
     if start.button(
         "Start",
@@ -251,7 +252,8 @@ def _start(config: RunConfig, preflight: Preflight, *, trying: bool) -> None:
         help="The same run without the dashboard: python -m seglib train config.json",
     )
     with folds:
-        offer_cross_validation(config, ready=preflight.ready and not trying)
+        groups = {row.group or row.name for row in learned_volumes(dataset, config)}
+        offer_cross_validation(config, groups=len(groups), ready=preflight.ready and not trying)
 
 
 main()

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from seglib.cli.check import add_check, check
 from seglib.cli.importing import add_import, run_import
 from seglib.cli.results import add_export, export, folds_in_words
+from seglib.cli.scores import epoch_in_words, volume_in_words
 from seglib.cli.settings import add_config, settings
 from seglib.cli.synth import add_synth, synth
 from seglib.config import PredictConfig, RunConfig, parse_run_config
@@ -341,11 +342,11 @@ def _stop_on_interrupt() -> Callable[[], bool]:
 def _show_event(event: Event) -> None:
     match event:
         case EpochDone(epoch=epoch, scores=scores):
-            print(f"epoch {epoch}: training patches: {_listed(scores)}", flush=True)
+            print(f"epoch {epoch}: training patches: {epoch_in_words(scores)}", flush=True)
         case ValidationDone(epoch=epoch, scores=scores):
-            print(f"epoch {epoch}: validation part: {_listed(scores)}", flush=True)
-        case Measured(scores=scores):
-            print(f"\rwhole volume against its labels: {_listed(scores)}", flush=True)
+            print(f"epoch {epoch}: validation part: {epoch_in_words(scores)}", flush=True)
+        case Measured(scores=scores, details=details):
+            print(f"\rwhole volume against its labels: {volume_in_words(scores, details)}", flush=True)
         case Saved(kind=kind, step=step):
             print(f"saved {kind} checkpoint of step {step}", flush=True)
         case Progress(done=done, total=total):
@@ -357,10 +358,6 @@ def _show_event(event: Event) -> None:
 def _show_progress(done: int, total: int, text: str) -> None:
     if sys.stdout.isatty():
         print(f"\r{done}/{total} {text:40.40}", end="", flush=True)
-
-
-def _listed(scores: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 if __name__ == "__main__":

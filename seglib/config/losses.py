@@ -13,10 +13,7 @@ from seglib.part import Part
 Activation = Literal["sigmoid", "softmax"]
 Decision = Literal["each_by_itself", "compete"]
 Weight = Annotated[float, Field(gt=0, le=1e6)]
-ClassWeights = (
-    Literal["equal", "by_frequency"]
-    | Annotated[tuple[Weight, ...], Field(min_length=1, max_length=254)]
-)
+ClassWeights = Literal["equal", "by_frequency"] | Annotated[tuple[Weight, ...], Field(min_length=1, max_length=254)]
 
 
 def _smooth(value: float = 1.0) -> Any:

@@ -111,8 +111,8 @@ def _cause(code: int, peak: int, lines: list[str]) -> str:
         name = signal.Signals(-code).name
     if name == "SIGKILL":
         return (
-            "Its process was killed (SIGKILL), probably because the machine ran out of memory: it held "
-            f"{peak / 2**30:.2f} GB at the most that was seen. Take a smaller batch or smaller patches. {GOES_ON}"
+            "Its process was killed (SIGKILL). Where nobody did so, the machine probably ran out of memory: it held "
+            f"{peak / 2**30:.2f} GB at the most that was seen, and a smaller batch or smaller patches help. {GOES_ON}"
         )
     if code < 0:
         return f"Its process crashed ({name}); the log has what it said last. {GOES_ON}"

@@ -37,7 +37,7 @@ RECENT_STEPS = 30
 # How lines of the log begin that a person should see.
 WARNING = "Warning. "
 # Scores of a validation that the log tells; all of them are in the curves.
-TOLD = ("loss", "dice", "iou", "dice_best_threshold")
+TOLD = ("loss", "dice", "iou", "dice_at_best_threshold")
 
 
 class Recorder:
@@ -125,7 +125,7 @@ class Recorder:
                 self._validation_s = seconds
                 self._scores("val", step, epoch, scores, now)
                 add_details(self._store, self._run_id, "val", step, details)
-                shown = ", ".join(f"{name} {scores[name]:.4f}" for name in TOLD if name in scores)
+                shown = ", ".join(f"{name.replace('_', ' ')} {scores[name]:.4f}" for name in TOLD if name in scores)
                 self._lines.append((now, f"Epoch {epoch}, validation in {seconds:.1f} s: {shown}"))
             case PreviewSaved(step=step, epoch=epoch, layer=layer):
                 metrics_store.add_preview(self._store, self._run_id, step=step, epoch=epoch, layer=layer)

@@ -59,7 +59,8 @@ def conclude(store: Store, run_id: int, recorder: Recorder, status: Status, *, o
 
     Raises StoreError where the owner does not hold it any more.
     """
-    recorder.say(f"{status.capitalize()}. {message}".strip())
+    word = status.capitalize()
+    recorder.say(message if message.startswith(word) else f"{word}. {message}".strip())
     recorder.flush()
     end_run(store, run_id, status, owner=owner, message=message)
 

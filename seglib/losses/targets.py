@@ -144,6 +144,6 @@ def _inverse(shares: Sequence[float]) -> tuple[float, ...]:
 def _check(given: int, expected: int) -> None:
     if given != expected:
         raise ConfigError(
-            f"Class weights by hand are {given} numbers, but {expected} classes are learned: give one number for each "
-            "class, in their order, and none for background."
+            f"Class weights by hand: {given} given, but {expected} needed, one for each class that is learned, in "
+            f"their order and without background, such as {', '.join(['1'] * expected)}."
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by colour-blind readers; training is dashed besides.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A800", "#7F7F7F")
 # Means over the classes; single classes can be hundreds, and are in the table.
-SCORES = ("dice", "iou", "precision", "recall", "surface_dice", "dice_best_threshold", "specificity", "accuracy")
+SCORES = ("dice", "iou", "precision", "recall", "surface_dice", "dice_at_best_threshold", "specificity", "accuracy")
 DISTANCES = ("hausdorff95", "surface_distance")
 TRAINING, VALIDATION = "training patches", "whole validation part"
 # Steps are drawn as so many means; of a long run each is over one piece of the file of so many bytes.

@@ -164,9 +164,7 @@ def _sampling(found: Fingerprint, per_epoch: int) -> tuple[SamplingConfig, Reaso
     share = next((share for least, share in SHARES.items() if rarest < least), SHARE_OF_COMMON)
     kind = ClassSamplingConfig if len(found.names) > 1 else RandomSamplingConfig
     centred = "a class in the middle, each as often" if len(found.names) > 1 else "something labelled in the middle"
-    text = (
-        f"{100 * rarest:.2g} % of the voxels are {name}, so {100 * share:.0f} % of the patches have {centred}."
-    )
+    text = f"{100 * rarest:.2g} % of the voxels are {name}, so {100 * share:.0f} % of the patches have {centred}."
     return kind(per_epoch=per_epoch, foreground_share=share), Reason("sampling", text)
 
 

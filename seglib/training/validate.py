@@ -88,13 +88,13 @@ class Verdict:
     def scores(self) -> dict[str, float]:
         """Loss and, where something is annotated, every score as a mean over classes and per class.
 
-        All but `dice_best_threshold` are of decisions at a probability of 0.5.
+        All but `dice_at_best_threshold` are of decisions at a probability of 0.5.
         """
         loss = {"loss": float(np.mean(self.losses)) if self.losses else 0.0}
         if not self.voxels:
             return loss
         names, tuned = self.judging.names, [found.dice for found in best_thresholds(self.probabilities)]
-        scores = loss | overlap_scores(self.confusion, names) | {"dice_best_threshold": mean_score(np.array(tuned))}
+        scores = loss | overlap_scores(self.confusion, names) | {"dice_at_best_threshold": mean_score(np.array(tuned))}
         if self.judging.surfaces:
             scores |= surface_scores(self.surfaces, names, tolerance_nm=self.judging.tolerance_nm)
         return scores

@@ -35,7 +35,7 @@ from tests.conftest import LengthConfig, small_config
 SCRIPTED = "tests.jobs.scripted_child"
 LIMIT_S = 300.0
 DEATHS = [
-    (signal.SIGKILL, r"killed \(SIGKILL\), probably .* memory: it held 0\.[0-9]+ GB"),
+    (signal.SIGKILL, r"killed \(SIGKILL\)\..* probably ran out of memory: it held 0\.[0-9]+ GB"),
     (signal.SIGSEGV, r"crashed \(SIGSEGV\)"),
 ]
 

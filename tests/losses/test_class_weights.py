@@ -111,12 +111,12 @@ def test_a_class_that_never_occurs_counts_as_the_most_frequent_one():
 @pytest.mark.parametrize("shares", [None, [0.7, 0.2, 0.1]])
 def test_too_many_weights_by_hand_are_refused_with_how_many_there_should_be(config, shares):
     logits, target = batch(config, 2)
-    with pytest.raises(ConfigError, match="by hand are 3 numbers, but 2 classes"):
+    with pytest.raises(ConfigError, match="by hand: 3 given, but 2 needed"):
         build_loss(by_hand(config), shares=shares)(logits, target)
 
 
 def test_with_shares_they_are_refused_before_anything_is_learned():
-    with pytest.raises(ConfigError, match="by hand are 3 numbers, but 1 classes"):
+    with pytest.raises(ConfigError, match="by hand: 3 given, but 1 needed"):
         build_loss(SumLossConfig(parts=(WeightedLossConfig(loss=by_hand(DiceLossConfig())),)), shares=[0.5, 0.5])
 
 

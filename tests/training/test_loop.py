@@ -179,7 +179,9 @@ def test_classes_are_learned_with_their_own_values_and_names():
     data = config().data.model_copy(update={"task": "classes", "labels": scheme})
     events = list(train(config(loss=CrossEntropyLossConfig(), data=data), [volume(labels=labels)]))
     verdict = next(e for e in events if isinstance(e, ValidationDone))
-    assert {"loss", "dice", "iou", "dice/wall", "dice/bar", "recall/wall", "dice_best_threshold"} <= set(verdict.scores)
+    assert {"loss", "dice", "iou", "dice/wall", "dice/bar", "recall/wall", "dice_at_best_threshold"} <= set(
+        verdict.scores
+    )
     assert verdict.details["names"] == ["wall", "bar"]
     assert sum(map(sum, verdict.details["confusion"])) == 8 * 16 * 5  # x 11–15 validate
     preview = next(e for e in events if isinstance(e, PreviewMade))

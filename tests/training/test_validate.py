@@ -114,8 +114,8 @@ def test_the_best_threshold_of_each_class_is_that_of_trying_all_of_them(activati
             best = np.maximum(best, scores)
     tuned = dice(count_overlap(decide(probabilities, activation, verdict.thresholds), leaf.target, 2))
     assert (tuned >= best - 1e-9).all()
-    assert verdict.scores["dice_best_threshold"] == pytest.approx(tuned.mean(), abs=2e-3)
-    assert verdict.scores["dice_best_threshold"] >= verdict.scores["dice"] - 1e-9
+    assert verdict.scores["dice_at_best_threshold"] == pytest.approx(tuned.mean(), abs=2e-3)
+    assert verdict.scores["dice_at_best_threshold"] >= verdict.scores["dice"] - 1e-9
 
 
 def test_surfaces_are_measured_on_the_whole_part_in_nanometres_where_asked():
