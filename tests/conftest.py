@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import settings
 
 from seglib.config import (
     BlockSplitConfig,
@@ -24,6 +25,11 @@ from seglib.data.readers.base import SourceFile
 from seglib.ingest import ImportRequest, Item, import_dataset
 from seglib.store import Store, database, open_store
 from seglib.workspace import ENVIRONMENT, Workspace, open_workspace
+
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def forget_services() -> None:
