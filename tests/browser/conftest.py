@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # On a deep link Streamlit's own page first tries whether the app lives under that path.
 PROBES = re.compile(r"/\w+/_stcore/(health|host-config)$")
-SERVER_START_S = 60
+SERVER_START_S = 120
+# Long, as a slow machine is no fault of a page.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass
@@ -139,7 +142,7 @@ def troubles() -> Iterator[Troubles]:
 def page(browser: Browser, troubles: Troubles) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1400, "height": 1100})
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(PATIENCE_MS)
     troubles.watch(page)
     yield page
     context.close()

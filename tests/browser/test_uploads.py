@@ -152,7 +152,7 @@ def choose(page: Page, *paths: Path, label: str = "Images", button: str = "choos
 
 
 def expect_state(page: Page, state: str, label: str = "Images") -> None:
-    expect(box(page, label)).to_have_attribute("data-state", state, timeout=60_000)
+    expect(box(page, label)).to_have_attribute("data-state", state, timeout=120_000)
 
 
 def percent(page: Page) -> int:
@@ -161,7 +161,7 @@ def percent(page: Page) -> int:
 
 def wait_for_percent(page: Page, least: int) -> None:
     expect(box(page).get_by_role("progressbar")).to_have_attribute(
-        "aria-valuenow", re.compile("|".join(str(value) for value in range(least, 101))), timeout=60_000
+        "aria-valuenow", re.compile("|".join(str(value) for value in range(least, 101))), timeout=120_000
     )
 
 

@@ -17,7 +17,7 @@ from seglib.workspace import Workspace
 
 pytestmark = pytest.mark.browser
 
-RUN_TIMEOUT_MS = 90_000
+RUN_TIMEOUT_MS = 240_000
 
 
 def test_an_empty_workspace_greets_and_the_demo_trains_and_predicts(server, page: Page):
