@@ -116,7 +116,12 @@ def _picture(run: RunRow) -> None:
     volume = get_volume(services().store, run.config["volume"])
     scores = {name.removeprefix("volume/"): value for name, value in last_values(services().store, run.id).items()}
     if scores:
-        show_scores(scores, get_details(services().store, run.id, "volume"), over="all annotated voxels of the volume")
+        show_scores(
+            scores,
+            get_details(services().store, run.id, "volume"),
+            where="whole volume",
+            over="all annotated voxels of the volume",
+        )
         for _, text in log_tail(services().store, run.id):
             if text.startswith("Scores are over"):
                 st.caption(plain(text))

@@ -196,7 +196,8 @@ def _scores(run: RunRow) -> None:
     if chosen and len(scores) > 1:  # more than a loss
         st.markdown(f"**Scores of the {chosen.kind} checkpoint**, after epoch {chosen.epoch}")
         details = get_details(store, run.id, "val", chosen.step)
-        show_scores(scores, details, over="every annotated voxel of the whole validation part, at threshold 0.5")
+        over = "every annotated voxel of the whole validation part, at threshold 0.5"
+        show_scores(scores, details, where="validation part", over=over)
 
 
 def _preview(run: RunRow) -> None:

@@ -49,14 +49,14 @@ HELP = {
 }
 
 
-def show_scores(scores: Scores, details: Mapping[str, Any], *, over: str) -> None:
+def show_scores(scores: Scores, details: Mapping[str, Any], *, where: str, over: str) -> None:
     """Headline numbers, and tables under them.
 
     scores: name -> value, such as `dice` or `dice/axon`, and `objects/…` where objects were matched.
-    details: as events have them. over: what voxels all of it is over, in words.
+    details: as events have them. where: stands beside each headline; over: what voxels all of it is over, in words.
     """
     for cell, name in zip(st.columns(len(HEADLINES)), HEADLINES, strict=True):
-        cell.metric(OVERLAP[name], _text(scores.get(name)), help=HELP[name])
+        cell.metric(f"{OVERLAP[name]} ({where})", _text(scores.get(name)), help=HELP[name])
     st.caption(f"Over {plain(over)}.")
     with st.expander("All scores", icon=":material/table:"):
         _classes(scores, details)
