@@ -26,7 +26,6 @@ from seglib.ingest import ImportRequest, Item, import_dataset
 from seglib.store import Store, database, open_store
 from seglib.workspace import ENVIRONMENT, Workspace, open_workspace
 
-
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
