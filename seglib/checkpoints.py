@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import pickle
-import shutil
 import struct
 import zipfile
 import zlib
@@ -21,6 +20,7 @@ import torch
 from seglib.config import RunConfig, parse_run_config
 from seglib.data.normalise import Normalisation, between
 from seglib.errors import CheckpointError
+from seglib.runfolder.files import duplicate
 
 FORMAT = 1
 
@@ -84,7 +84,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, keep: Path | None = N
         _check(temporary)
         digest = _sha256(temporary)
         if keep and path.exists():
-            _duplicate(path, keep)
+            duplicate(path, keep)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except CheckpointError:
@@ -158,14 +158,6 @@ def _check(path: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _duplicate(path: Path, copy: Path) -> None:
-    copy.unlink(missing_ok=True)
-    try:
-        os.link(path, copy)
-    except OSError:  # some disks, such as exFAT, know no second name for a file
-        shutil.copyfile(path, copy)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,9 +24,11 @@ LEVELS = (
     ("jobs", "serving", "cli", "__main__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
-# Within a level: the words of level 0 build on each other, checkpoints hold what networks and normalisation are,
+# Within a level: the words of level 0 build on each other, checkpoints hold what networks and normalisation are and are
+# kept as the other files of a run,
 # and the command line drives jobs as the dashboard does.
 SIDEWAYS = {
+    ("checkpoints", "seglib.runfolder.files"),
     ("config", "seglib.errors"),
     ("workspace", "seglib.errors"),
     ("checkpoints", "seglib.models"),
