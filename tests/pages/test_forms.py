@@ -563,7 +563,7 @@ def test_weights_by_hand_that_are_too_many_are_said_before_a_start(dataset):
     page.run()
     put(page, f"{key}.by_hand", "1, 2, 3, 4, 5")
     page.run()
-    assert any("5 numbers" in error.value for error in page.error)
+    assert any("5 given, but 2 needed" in error.value for error in page.error)
     assert next(button for button in page.button if button.key == "train.start").disabled
 
 
