@@ -13,6 +13,7 @@ from typing import TypeAlias
 from pydantic import ValidationError
 
 from seglib.cli.check import add_check, check
+from seglib.cli.exports import add_export_prediction, export_prediction
 from seglib.cli.importing import add_import, run_import
 from seglib.cli.results import add_export, export, folds_in_words
 from seglib.cli.scores import epoch_in_words, volume_in_words
@@ -113,6 +114,10 @@ def _add_run_commands(commands: Commands) -> None:
     command = commands.add_parser("export", help="copy what a training left into a zip")
     add_export(command)
     command.set_defaults(command=_export)
+
+    command = commands.add_parser("export-prediction", help="write labels, probabilities or pictures of a prediction")
+    add_export_prediction(command)
+    command.set_defaults(command=_export_prediction)
 
     command = commands.add_parser("predict", help="segment a volume with a trained run")
     command.add_argument("run", type=int, help="id of the trained run")
@@ -258,6 +263,11 @@ def _read_config(path: Path) -> RunConfig:
     return parse_run_config(data)
 
 
+def _export_prediction(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    print(f"\r{export_prediction(parsed, workspace, store, _show_progress)}")
+    return 0
+
+
 def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -266,11 +276,8 @@ def _read_json(path: Path) -> object:
 
 
 def _predict(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
-    from seglib.data.volumes import open_labels
-    from seglib.inference.export import export_tiff
+    from seglib.export import Export, write_export
     from seglib.jobs.submit import submit_prediction
-    from seglib.store.datasets import get_volume
-    from seglib.tasks.prediction import PREDICTION_LAYER
 
     volume = parsed.volume or _import_to_predict(parsed.image, workspace, store)
     try:
@@ -286,8 +293,7 @@ def _predict(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> 
     run = submit_prediction(store, config)
     status = _run_here(workspace, store, run)
     if status == 0:
-        labels = open_labels(workspace.prediction(run) / "labels.zarr", PREDICTION_LAYER)
-        export_tiff(labels, parsed.output, get_volume(store, volume).voxel_size_nm)
+        write_export(workspace, Export(run, "labels", "tiff"), parsed.output)
         print(f"Written: {parsed.output}")
     return status
 

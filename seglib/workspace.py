@@ -3,7 +3,7 @@
 <root>/studio.db                     runs, data sets, metrics (SQLite)
 <root>/volumes/<id>.zarr             one imported volume (OME-Zarr)
 <root>/runs/<id>/                    config.json, environment.json, history.csv, steps.csv, log.txt, curves.png and
-                                     .svg, checkpoints/, preview.zarr
+                                     .svg, checkpoints/, preview.zarr, models/
 <root>/predictions/<id>/             labels.zarr and exported files
 <root>/uploads/<id>/                 data and meta.json of one file from a browser, until it is imported
 <root>/uploads/manifests/<id>.jsonl  which uploaded files belong together
@@ -86,6 +86,10 @@ class Workspace:
     def preview(self, run_id: int) -> Path:
         """Path of a training run's preview crop."""
         return self.run(run_id) / "preview.zarr"
+
+    def models(self, run_id: int) -> Path:
+        """Folder of the files made of a training run's network for other programs."""
+        return self.run(run_id) / "models"
 
     def report(self, dataset_id: int) -> Path:
         """Path of what was measured of a data set; it can be made again."""

@@ -18,7 +18,7 @@ LEVELS = (
     ("models",),
     ("config", "events", "workspace"),
     ("data", "losses", "metrics", "checkpoints", "runfolder", "store"),
-    ("inference",),
+    ("inference", "export"),
     ("training",),
     ("tasks", "ingest", "preflight", "previews", "report"),
     ("jobs", "serving", "cli", "__main__"),
@@ -127,7 +127,17 @@ def test_the_library_knows_no_streamlit_and_no_page():
 
 @pytest.mark.parametrize(
     "module",
-    ["config", "store", "serving.routes", "serving.planes", "jobs.manager", "jobs.submit", "ingest", "__main__"],
+    [
+        "config",
+        "store",
+        "serving.routes",
+        "serving.planes",
+        "export",
+        "jobs.manager",
+        "jobs.submit",
+        "ingest",
+        "__main__",
+    ],
 )
 def test_what_pages_and_the_server_start_with_loads_no_torch(module):
     code = f"import sys, seglib.{module}; print('torch' in sys.modules, 'streamlit' in sys.modules)"

@@ -70,6 +70,7 @@ from seglib.config.patches import (
     WholeSamplingConfig,
     ZScoreConfig,
 )
+from seglib.config.predicting import CleaningConfig, EnsembleConfig, PredictConfig, TilesConfig
 from seglib.config.splits import (
     AutoSplitConfig,
     BlockSplitConfig,
@@ -105,6 +106,7 @@ __all__ = [
     "CheckpointConfig",
     "ClDiceLossConfig",
     "ClassSamplingConfig",
+    "CleaningConfig",
     "ComputeConfig",
     "ConstantConfig",
     "CosineConfig",
@@ -118,6 +120,7 @@ __all__ = [
     "DiceLossConfig",
     "EMAugmentationConfig",
     "EncoderRangeConfig",
+    "EnsembleConfig",
     "FileWeightsConfig",
     "FixedRangeConfig",
     "FocalLossConfig",
@@ -157,6 +160,7 @@ __all__ = [
     "SplitConfig",
     "StandardAugmentationConfig",
     "SumLossConfig",
+    "TilesConfig",
     "TverskyLossConfig",
     "UNet2DConfig",
     "UNet3DConfig",
@@ -230,50 +234,6 @@ class RunConfig(Part):
     checkpoints: CheckpointConfig = CheckpointConfig()
     watch: WatchConfig = WatchConfig()
     compute: ComputeConfig = ComputeConfig()
-
-
-class PredictConfig(Part):
-    """One prediction: a trained run over one volume."""
-
-    version: Literal[1] = 1
-    run: int = Field(
-        ge=1, title="Run", description="The trained run to predict with.", json_schema_extra={"widget": "run"}
-    )
-    volume: int = Field(
-        ge=1, title="Volume", description="The volume to segment.", json_schema_extra={"widget": "volume"}
-    )
-    checkpoint: str = Field(
-        "best",
-        pattern=r"^(best|last|step-[0-9]{7,12})$",
-        title="Checkpoint",
-        description="Best: of the best validation score, or the last one where the run kept no other. Last: end of the "
-        "training. Runs that keep all states have earlier ones, too.",
-        json_schema_extra={"widget": "checkpoint"},
-    )
-    overlap: float = Field(
-        0.25,
-        ge=0,
-        le=0.75,
-        title="Tile overlap",
-        description="How much neighbouring tiles share. More is smoother and slower.",
-    )
-    batch_size: int = Field(
-        2, ge=1, le=256, title="Batch size", description="Tiles computed at once.", json_schema_extra={"unit": "tiles"}
-    )
-    threshold: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        title="Threshold",
-        description="A voxel is labelled where its most likely class is above this; 0 takes for each class what was "
-        "best on the run's validation part.",
-    )
-    surfaces: bool = Field(
-        False,
-        title="Measure surfaces",
-        description="Where the volume has labels: distances between the borders found and the labelled ones as well.",
-    )
-    compute: DeviceConfig = DeviceConfig()
 
 
 def parse_run_config(data: Mapping[str, Any]) -> RunConfig:

@@ -21,11 +21,19 @@ def upgraded(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def upgraded_prediction(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A prediction's settings in today's form: without the limits on parameters, which only mean something to a run."""
-    if not isinstance(data, Mapping) or not isinstance(data.get("compute"), Mapping):
+    """A prediction's settings in today's form; those of today, and what is no mapping, come back as they are.
+
+    Version 1 had overlap, batch size and threshold (0: the run's own) side by side, kept no probabilities and took no
+    notice of voxel sizes; limits on parameters, which only mean something to a run, are left out.
+    """
+    if not isinstance(data, Mapping) or data.get("version") != 1:
         return data
-    compute, _ = _divided(data["compute"], ("most_parameters", "least_parameters"))
-    return {**data, "compute": compute}
+    whole = {**data, "version": 2, "keep": "classes", "resample": False}
+    whole["compute"], _ = _divided(data.get("compute"), ("most_parameters", "least_parameters"))
+    whole["tiles"] = {name: whole.pop(name) for name in ("overlap", "batch_size") if name in whole}
+    threshold = whole.pop("threshold", 0)
+    whole["cleaning"] = {"thresholds": [threshold]} if threshold else {}
+    return {name: value for name, value in whole.items() if value is not None}
 
 
 def _divided(part: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:

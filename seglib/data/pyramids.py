@@ -49,6 +49,7 @@ class LayerWriter:
 
     group: where the arrays 0, 1, … are made. channels: 0 for a layer without channels (labels).
     average: whether coarser levels are means (images) or picked voxels (labels).
+    full: the array 0 where it is written already; only the coarser ones are made then, of the same planes.
     """
 
     def __init__(
@@ -59,12 +60,17 @@ class LayerWriter:
         channels: int,
         dtype: DTypeLike,
         average: bool,
+        full: zarr.Array | None = None,
     ) -> None:
         lead = (channels,) if channels else ()
         self._lead = lead
         self._levels = levels
+        self._is_written = full is not None
         self._arrays = [
-            create_array(group, str(index), (*lead, *level.shape_zyx), dtype) for index, level in enumerate(levels)
+            full
+            if full is not None and index == 0
+            else create_array(group, str(index), (*lead, *level.shape_zyx), dtype)
+            for index, level in enumerate(levels)
         ]
         self._average = average
         self._carried: list[NDArray[Any] | None] = [None] * len(levels)
@@ -121,6 +127,8 @@ class LayerWriter:
             self._append(index + 1, self._coarser(index, done))
 
     def _store(self, index: int, start: int, planes: NDArray[Any]) -> None:
+        if index == 0 and self._is_written:
+            return
         array = self._arrays[index]
         window = (*(slice(None) for _ in self._lead), slice(start, start + planes.shape[-3]))
         if self._pool is None:
@@ -147,10 +155,16 @@ class LayerWriter:
 
 @contextmanager
 def layer_writer(
-    group: zarr.Group, levels: tuple[Level, ...], *, channels: int, dtype: DTypeLike, average: bool
+    group: zarr.Group,
+    levels: tuple[Level, ...],
+    *,
+    channels: int,
+    dtype: DTypeLike,
+    average: bool,
+    full: zarr.Array | None = None,
 ) -> Iterator[LayerWriter]:
     """A LayerWriter that is closed at the end, and left as it is after an error."""
-    writer = LayerWriter(group, levels, channels=channels, dtype=dtype, average=average)
+    writer = LayerWriter(group, levels, channels=channels, dtype=dtype, average=average, full=full)
     try:
         yield writer
     except BaseException:

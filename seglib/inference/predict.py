@@ -1,8 +1,7 @@
-"""Tiled prediction in bounded memory: whole planes come out as soon as no later tile can change them."""
+"""A network as something that predicts: probabilities of whole volumes, and what is decided by them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seglib.data.normalise import Normalisation
+from seglib.data.splits import Shape
 from seglib.data.volumes import Array
-from seglib.inference.tiles import blend_window, fitting_tile, tile_starts
+from seglib.inference.sweep import Look, Source, Start, columns_of, sweep, tiles_of
+from seglib.inference.tiles import Tiling, margins_of, plan_tiles
 from seglib.losses import Activation
 
-Start = tuple[int, int, int]
 OnTiles = Callable[[Tensor, Sequence[Start]], None]
 
 
@@ -23,7 +23,7 @@ class Predictor:
     """A network with all it needs to be applied.
 
     network: (N, C, Z, Y, X) -> logits (N, outputs, Z, Y, X), on `device`, in evaluation mode.
-    stride: what tile sides must be multiples of.
+    classes: how many foreground classes it tells apart. stride: what tile sides must be multiples of.
     half: the type of 16 bits to compute in; None for float32.
     """
 
@@ -31,6 +31,7 @@ class Predictor:
     normalisation: Normalisation
     activation: Activation
     stride: tuple[int, int, int]
+    classes: int
     device: torch.device
     half: torch.dtype | None
 
@@ -38,9 +39,9 @@ class Predictor:
         """A context in which layers compute in this precision."""
         return torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None)
 
-    def logits(self, images: NDArray[np.float32]) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor:
         """float32 logits of normalised images (N, C, Z, Y, X), on the device."""
-        batch = torch.from_numpy(images).to(self.device)
+        batch = images.to(self.device)
         with torch.inference_mode(), self.autocast():
             return self.network(batch).float()
 
@@ -59,7 +60,7 @@ def predict_slabs(
     predictor: Predictor,
     image: Array,
     *,
-    tile: tuple[int, int, int],
+    tile: Shape,
     overlap: float,
     batch_size: int,
     on_tiles: OnTiles | None = None,
@@ -68,44 +69,40 @@ def predict_slabs(
 
     tile: (z, y, x) wanted; smaller where the image is. overlap: share of a tile neighbours have in common.
     on_tiles: shown each batch of raw logits and where its tiles start (for the validation loss).
-    Memory: one row of tiles, `tile[0]` planes deep, of input and of float32 results.
+    For images whose planes fit into memory several times; larger ones are for `sweep`.
     """
-    room = image.shape[1:]
-    tile = fitting_tile(room, tile, predictor.stride)
-    padded = [max(side, whole) for side, whole in zip(tile, room, strict=True)]
-    z_starts, y_starts, x_starts = (tile_starts(whole, side, overlap) for whole, side in zip(padded, tile, strict=True))
-    window = blend_window(tile, flat=overlap == 0)
-    tiles, done = len(z_starts) * len(y_starts) * len(x_starts), 0
-    sums: NDArray[np.float32] | None = None
-    weights = np.zeros((tile[0], *padded[1:]), np.float32)
-    for row, z in enumerate(z_starts):
-        planes = _read(image, z, tile[0], padded[1:], predictor.normalisation)
-        places = [(z, y, x) for y in y_starts for x in x_starts]
-        for first in range(0, len(places), batch_size):
-            batch = places[first : first + batch_size]
-            cut = [planes[:, :, y : y + tile[1], x : x + tile[2]] for _, y, x in batch]
-            logits = predictor.logits(np.stack(cut))
-            if on_tiles:
-                on_tiles(logits, batch)
-            probabilities = foreground_probabilities(logits, predictor.activation).cpu().numpy()
-            if sums is None:
-                sums = np.zeros((probabilities.shape[1], *weights.shape), np.float32)
-            for (_, y, x), values in zip(batch, probabilities, strict=True):
-                sums[:, :, y : y + tile[1], x : x + tile[2]] += values * window
-                weights[:, y : y + tile[1], x : x + tile[2]] += window
-            done += len(batch)
-        assert sums is not None
-        finished = (z_starts[row + 1] if row + 1 < len(z_starts) else room[0]) - z
-        keep = (slice(None, finished), slice(None, room[1]), slice(None, room[2]))
-        yield Slab(z, sums[(slice(None), *keep)] / weights[keep], done, tiles)
-        _shift(sums[0:], finished)
-        _shift(weights[None], finished)
+    tiling = _tiling(predictor, image.shape[1:], tile, overlap)
+
+    def apply(cuts: Sequence[Tensor], starts: Sequence[Start]) -> Tensor:
+        logits = predictor.logits(cuts[0])
+        if on_tiles:
+            on_tiles(logits, starts)
+        return foreground_probabilities(logits, predictor.activation)
+
+    look = Look(apply, predictor.classes, predictor.device, batch_size)
+    source = Source(image, [predictor.normalisation.apply])
+    channels = int(image.shape[0])
+    tiles, blocks = tiles_of(tiling, channels, predictor.device), sweep(tiling, source, look)
+    if len(columns_of(tiling, channels, predictor.device)) == 1:
+        for block in blocks:
+            yield Slab(block.start[0], block.values.cpu().numpy(), block.tiles_done, tiles)
+        return
+    whole = np.empty((predictor.classes, *image.shape[1:]), np.float32)
+    for block in blocks:
+        _, depth, height, width = block.values.shape
+        z, y, x = block.start
+        whole[:, z : z + depth, y : y + height, x : x + width] = block.values.cpu().numpy()
+    yield Slab(0, whole, tiles, tiles)
 
 
-def count_tiles(room: Sequence[int], wanted: Sequence[int], stride: Sequence[int], overlap: float) -> int:
-    """How many tiles a prediction of a volume (z, y, x) takes."""
-    tile = fitting_tile(room, wanted, stride)
-    return int(np.prod([len(tile_starts(max(a, b), a, overlap)) for a, b in zip(tile, room, strict=True)]))
+def count_tiles(predictor: Predictor, image: Array, tile: Shape, overlap: float) -> int:
+    """How many tiles `predict_slabs` takes for an image (C, Z, Y, X)."""
+    return tiles_of(_tiling(predictor, image.shape[1:], tile, overlap), int(image.shape[0]), predictor.device)
+
+
+def _tiling(predictor: Predictor, room: Sequence[int], tile: Shape, overlap: float) -> Tiling:
+    margins = margins_of(tile, overlap)
+    return plan_tiles(room, tile, predictor.stride, margins, blending="gaussian", mirrored=False)
 
 
 def foreground_probabilities(logits: Tensor, activation: Activation) -> Tensor:
@@ -145,18 +142,3 @@ def evidence(probabilities: NDArray[np.float32], activation: Activation) -> NDAr
         return values
     ids = np.arange(len(probabilities)).reshape(-1, *[1] * (probabilities.ndim - 1))
     return np.where(ids == probabilities.argmax(0), values, np.float32(0))
-
-
-def _read(image: Array, z: int, depth: int, plane: Sequence[int], normalisation: Normalisation) -> NDArray[np.float32]:
-    """Normalised planes z … z + depth, mirrored at the far ends up to the padded size."""
-    values: NDArray[Any] = np.asarray(image[:, z : z + depth])
-    missing = [(0, 0)] + [(0, want - have) for want, have in zip((depth, *plane), values.shape[1:], strict=True)]
-    return np.pad(normalisation.apply(values), missing, mode="symmetric")
-
-
-def _shift(values: NDArray[np.float32], planes: int) -> None:
-    """Moves planes (…, Z, Y, X) to the front by `planes` in place and clears the rest."""
-    kept = values.shape[1] - planes
-    if kept > 0:
-        values[:, :kept] = values[:, planes:].copy()
-    values[:, max(kept, 0) :] = 0

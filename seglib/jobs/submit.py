@@ -1,12 +1,21 @@
 """Puts runs into the queue: new ones, the folds of a cross-validation, and those that go on."""
 
 import time
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from seglib.config import FoldSplitConfig, LengthConfig, PredictConfig, RunConfig, parse_run_config
+from seglib.config import (
+    CleaningConfig,
+    FoldSplitConfig,
+    LengthConfig,
+    PredictConfig,
+    RunConfig,
+    parse_predict_config,
+    parse_run_config,
+)
 from seglib.data.splits import Member, split_data
-from seglib.errors import CheckpointError, ConfigError, StoreError
+from seglib.errors import CheckpointError, ConfigError
 from seglib.store import Store
 from seglib.store.datasets import DatasetSummary, get_dataset, get_summary, get_volume
 from seglib.store.groups import create_group
@@ -15,6 +24,8 @@ from seglib.store.runs import checkpoints, create_run, get_run, requeue
 from seglib.training.advice import learned_volumes, with_labels
 
 LONGEST_NAME = 200
+# Labels are made beside whatever a device is busy with.
+LABELS_QUEUE = "labels"
 
 
 def submit_training(store: Store, config: RunConfig) -> int:
@@ -74,13 +85,31 @@ def submit_prediction(store: Store, config: PredictConfig) -> int:
     return create_run(store, "predict", name=name, config=config.model_dump(mode="json"), device=device)
 
 
-def resume_run(store: Store, run_id: int) -> None:
-    """Queues a training that was stopped, paused, failed or was interrupted; it goes on from its last checkpoint.
+def submit_predictions(store: Store, config: PredictConfig, volumes: Sequence[int]) -> list[int]:
+    """Queues a prediction of each volume with the same settings; returns their run ids."""
+    return [submit_prediction(store, config.model_copy(update={"volume": volume})) for volume in volumes]
 
-    One that was paused goes on before all runs that wait. Raises StoreError where the run is not over.
+
+def submit_cleaning(store: Store, run_id: int, cleaning: CleaningConfig) -> None:
+    """Queues a prediction that is over to make its labels anew, with other thresholds or another clean-up.
+
+    It waits in a queue of its own, as it does not need the device. Raises ConfigError where no probabilities were
+    kept, StoreError where the prediction is not over.
     """
-    if get_run(store, run_id).kind == "predict":
-        raise StoreError("A prediction starts anew: start it again on the Predict page.")
+    run = get_run(store, run_id)
+    config = parse_predict_config(run.config)
+    if run.kind != "predict" or config.keep == "classes":
+        raise ConfigError("This prediction kept no probabilities: predict again to change its thresholds.")
+    changed = config.model_copy(update={"cleaning": cleaning})
+    requeue(store, run_id, config=changed.model_dump(mode="json"), device=LABELS_QUEUE)
+
+
+def resume_run(store: Store, run_id: int) -> None:
+    """Queues a run that was stopped, paused, failed or was interrupted; it goes on from where it was.
+
+    A training goes on from its last checkpoint, a prediction after the last block that was written. One that was
+    paused goes on before all runs that wait. Raises StoreError where the run is not over.
+    """
     requeue(store, run_id)
 
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seglib.config.labels import LabelScheme
 from seglib.errors import SeglibError
-from seglib.inference.export import exported_tiff
+from seglib.export import served_file
 from seglib.runfolder.archive import run_files, zipped
 from seglib.serving.planes import Plane, PlaneCaches, render_plane
 from seglib.store import Store
@@ -52,19 +52,19 @@ def plane_routes(workspace: Workspace, store: Store) -> list[Route]:
 
 
 def file_routes(workspace: Workspace) -> list[Route]:
-    """What can be kept: a prediction's labels, and what a training left.
+    """What can be kept: a prediction's layers and pictures, and what a training left.
 
-    `GET /api/files/prediction/{key}/labels.tif`: the labels as one TIFF, made when first asked for.
+    `GET /api/files/prediction/{key}/{file}`: a file of `seglib.export`, such as `labels.tif`, made when first asked for
+    where that is quick.
     `GET /api/files/run/{key}/results.zip?checkpoints=<0 or 1>`: the files of a run, with its saved states or without
     (default: with), zipped while they are sent. 404 with `{"error": …}` where there is no such file.
     """
 
-    def labels_tiff(request: Request) -> Response:
+    def prediction_file(request: Request) -> Response:
         key = request.path_params["key"]
-        path = exported_tiff(workspace.prediction(key), "prediction")
+        path, media_type = served_file(workspace, key, request.path_params["file"])
         headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-        name = f"prediction-{key}-labels.tif"
-        return FileResponse(path, media_type="image/tiff", filename=name, headers=headers)
+        return FileResponse(path, media_type=media_type, filename=f"prediction-{key}-{path.name}", headers=headers)
 
     def results_zip(request: Request) -> Response:
         key = request.path_params["key"]
@@ -77,7 +77,7 @@ def file_routes(workspace: Workspace) -> list[Route]:
         return StreamingResponse(zipped(files, f"run-{key}"), media_type="application/zip", headers=headers)
 
     return [
-        Route("/api/files/prediction/{key:int}/labels.tif", _or_not_found(labels_tiff)),
+        Route("/api/files/prediction/{key:int}/{file}", _or_not_found(prediction_file)),
         Route("/api/files/run/{key:int}/results.zip", _or_not_found(results_zip)),
     ]
 

@@ -241,18 +241,19 @@ def stop_requested(store: Store, run_id: int) -> bool:
         return any(row["stop_requested"] for row in db.query("SELECT stop_requested FROM runs WHERE id = ?", [run_id]))
 
 
-def requeue(store: Store, run_id: int, *, config: dict[str, Any] | None = None) -> None:
+def requeue(store: Store, run_id: int, *, config: dict[str, Any] | None = None, device: str | None = None) -> None:
     """Queues a run that ended early, to go on; one that was paused before all others.
 
     config: takes the place of the run's settings; a finished run can then go on, too.
+    device: whose queue it waits in, where that is another than before.
     Raises StoreError from other states.
     """
     states = RESUMABLE if config is None else OVER
     with store.writing() as db:
         changed = db.execute(
             "UPDATE runs SET at_front = (status = 'paused'), status = 'queued', ended_at = NULL, message = '', "
-            f"config = COALESCE(?, config) WHERE id = ? AND status IN ({_marks(states)})",
-            [None if config is None else json.dumps(config), run_id, *states],
+            f"config = COALESCE(?, config), device = COALESCE(?, device) WHERE id = ? AND status IN ({_marks(states)})",
+            [None if config is None else json.dumps(config), device, run_id, *states],
         ).rowcount
     if not changed:
         raise StoreError(f"Run {run_id} cannot be resumed: it is {get_run(store, run_id).status}.")

@@ -1,27 +1,39 @@
-"""A prediction as a job: a trained run over one volume, written plane by plane, compared with labels if any."""
+"""A prediction as a job: trained runs over one volume, tile by tile, then labels made of the probabilities.
 
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+It goes on where it was stopped or cut off. A prediction that is over can be queued again with other thresholds or
+another clean-up: its probabilities are there, so that only its labels are made anew.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-import numpy as np
+import zarr
 from numpy.typing import NDArray
 
-from seglib.config import PredictConfig, parse_predict_config, parse_run_config
-from seglib.data.volumes import Array, create_labels, fitting_uint, open_labels, open_volume
-from seglib.errors import ConfigError, SeglibError
+from seglib.config import parse_predict_config
+from seglib.errors import OutOfMemory
 from seglib.events import Ended, Event, Note, Progress, Started
-from seglib.inference.devices import out_of_memory_as
-from seglib.inference.predict import Slab, count_tiles, decide, predict_slabs
+from seglib.inference.devices import is_out_of_memory
+from seglib.inference.ensemble import entropy
+from seglib.inference.sweep import Block, columns_of, sweep, tiles_of
 from seglib.store import Store
 from seglib.store.datasets import get_volume
-from seglib.store.runs import RunRow, get_run
-from seglib.tasks.measuring import find_comparison, seen_in_training
-from seglib.tasks.trained import TrainedModel, load_model, trained_checkpoint
+from seglib.store.runs import RunRow
+from seglib.tasks.labelling import Labelling
+from seglib.tasks.looking import Job, prepare_job
+from seglib.tasks.written import (
+    PROBABILITIES,
+    UNCERTAINTY,
+    UNFINISHED,
+    BlockWriter,
+    Kept,
+    Unfinished,
+    encoded,
+    full_disk_told,
+    kept_result,
+)
 from seglib.workspace import Workspace
 
-PREDICTION_LAYER = "prediction"
 Stop = Callable[[], bool]
 
 
@@ -29,78 +41,80 @@ def prediction_task(workspace: Workspace, store: Store, run: RunRow, stop: Stop)
     """The events of a prediction, see `run_task`."""
     config = parse_predict_config(run.config)
     row = get_volume(store, config.volume)
-    model = load_model(trained_checkpoint(workspace, store, config), config)
-    volume = open_volume(workspace.volume(row.id))
-    trained = parse_run_config(get_run(store, config.run).config)
-    with workspace.scratch() as scratch:
-        target = create_labels(
-            scratch / "labels.zarr",
-            PREDICTION_LAYER,
-            shape_zyx=volume.shape_zyx,
-            dtype=fitting_uint(max(model.values)),
-            voxel_size_nm=volume.voxel_size_nm,
-        )
-        compare = find_comparison(store, row, volume, trained, model)
-
-        def write(z: int, planes: NDArray[Any]) -> None:
-            target[z : z + len(planes)] = planes.astype(target.dtype)
-            if compare:
-                compare.add(z, planes)
-
-        for event in predict_labels(model, volume.image, config, write=write, stop=stop):
-            if isinstance(event, Ended) and event.reason == "finished":
-                _place(scratch / "labels.zarr", workspace.prediction(run.id))
-                made = open_labels(workspace.prediction(run.id) / "labels.zarr", PREDICTION_LAYER)
-                if compare:
-                    yield from compare.measured(made, surfaces=config.surfaces)
-                    yield Note(f"Scores are over {compare.extent}. {seen_in_training(store, row, trained)}")
-                elif volume.labels is not None:
-                    yield Note("The labels of the volume have other classes than the run learned: nothing is measured.")
-            yield event
+    job = prepare_job(workspace, store, row, config)
+    folder = workspace.prediction(run.id)
+    unfinished, result = Unfinished(folder / UNFINISHED), kept_result(folder)
+    made = result is not None and result.key == job.key and (folder / f"{PROBABILITIES}.zarr").exists()
+    kept = Kept(job.key, swept=True) if made else unfinished.progress()
+    if kept is None or kept.key != job.key or not (made or not kept.done or unfinished.holds(PROBABILITIES)):
+        unfinished.begin(job.key)
+        kept = Kept(job.key)
+    labelling = Labelling(workspace, store, run, row, job, folder if made else unfinished.folder)
+    tiles = tiles_of(job.tiling, job.volume.channels, job.ensemble.device)
+    total = tiles + labelling.steps
+    yield Started(total, tiles if kept.swept else tiles_before(job, kept.done))
+    yield from (Note(text) for text in job.notes)
+    with full_disk_told():
+        stopped = False
+        if not kept.swept:
+            stopped = yield from _predict(job, unfinished, kept, stop, total)
+        if not stopped:
+            stopped = yield from labelling.events(stop, tiles, total)
+    yield Ended("stopped", "Stopped; what was predicted is kept. Resume to go on.") if stopped else Ended("finished")
 
 
-def _with_memory(slabs: Iterator[Slab], config: PredictConfig) -> Iterator[Slab]:
-    advice = f"Predicting {config.batch_size} tiles at once does not fit into the memory: take a smaller batch."
-    with out_of_memory_as(advice):
-        yield from slabs
+def tiles_before(job: Job, done: Sequence[int]) -> int:
+    """How many tiles need not be computed where so many planes of each column are finished."""
+    axis, counted = job.tiling.axes[0], 0
+    for number, column in enumerate(columns_of(job.tiling, job.volume.channels, job.ensemble.device)):
+        first = axis.border + (done[number] if number < len(done) else 0)
+        over = sum(axis.reach(index)[1] <= first for index in range(len(axis.starts)))
+        counted += len(column.y) * len(column.x) * (over if first < axis.border + axis.length else len(axis.starts))
+    return counted
 
 
-def predict_labels(
-    model: TrainedModel,
-    image: Array,
-    config: PredictConfig,
-    *,
-    write: Callable[[int, NDArray[Any]], None],
-    stop: Stop,
-) -> Iterator[Event]:
-    """Segments an image (C, Z, Y, X) and hands finished planes on; Progress after each slab, Ended at the end.
-
-    write: called with (first plane, unsigned labels (dz, Y, X)), every plane once, in order.
-    Raises ConfigError where the image has another number of channels than the network takes.
-    """
-    expected = model.predictor.normalisation.image_channels
-    if image.shape[0] != expected:
-        raise ConfigError(f"The volume has {image.shape[0]} channel(s); the network was trained on {expected}.")
-    yield Started(count_tiles(image.shape[1:], model.tile, model.predictor.stride, config.overlap))
-    table = np.array([0, *model.values], fitting_uint(max(model.values)))
-    thresholds = config.threshold or model.thresholds
-    if not config.threshold:
-        named = zip(model.names, model.thresholds, strict=True)
-        said = ", ".join(f"{name} above {threshold:g}" for name, threshold in named)
-        yield Note(f"Thresholds that were best on the validation part of the run: {said}.")
-    slabs = predict_slabs(model.predictor, image, tile=model.tile, overlap=config.overlap, batch_size=config.batch_size)
-    for slab in _with_memory(slabs, config):
-        write(slab.z, table[decide(slab.probabilities, model.predictor.activation, thresholds)])
-        yield Progress(slab.tiles_done, slab.tiles)
-        if stop() and slab.tiles_done < slab.tiles:
-            yield Ended("stopped", "Stopped; an unfinished prediction is not kept.")
-            return
-    yield Ended("finished")
+def _predict(job: Job, unfinished: Unfinished, kept: Kept, stop: Stop, total: int) -> Generator[Event, None, bool]:
+    """Goes over the volume from where it was left; whether it was stopped."""
+    size, names = job.grid_voxel_size_nm, job.models[0].names
+    arrays: dict[str, zarr.Array] = {PROBABILITIES: unfinished.array(PROBABILITIES, job.grid, job.kind, size, names)}
+    if job.config.ensemble.uncertainty != "none":
+        arrays[UNCERTAINTY] = unfinished.array(UNCERTAINTY, job.grid, "uint8", size, (UNCERTAINTY,))
+    # Grey values that are shown black are as good as nothing.
+    empty = job.volume.contrast[0] if job.config.tiles.skip_empty else None
+    source, look = job.ensemble.source(job.image, empty=empty), job.ensemble.look(job.classes, job.windows.batch_size)
+    pieces = job.ensemble.pieces
+    with BlockWriter(unfinished, kept, arrays) as writer:
+        for block in _with_memory(sweep(job.tiling, source, look, done=kept.done), job):
+            writer.write(block.column, block.start, _layers(job, block))
+            if job.ensemble.pieces > pieces:
+                pieces = job.ensemble.pieces
+                yield Note(f"Memory ran out: a batch of windows is computed in {pieces} parts from now on.")
+            yield Progress(block.tiles_done, total)
+            if stop():
+                return True
+        writer.finish()
+    return False
 
 
-def _place(made: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    final = folder / made.name
-    if final.exists():
-        raise SeglibError(f"{final} exists already; it was left as it is.")
-    os.replace(made, final)
+def _layers(job: Job, block: Block) -> dict[str, NDArray[Any]]:
+    """What is kept of a block."""
+    probabilities = block.values[: job.classes]
+    layers = {PROBABILITIES: encoded(probabilities, job.kind)}
+    match job.config.ensemble.uncertainty:
+        case "entropy":
+            layers[UNCERTAINTY] = encoded(entropy(probabilities, job.ensemble.activation), "uint8")
+        case "disagreement":
+            layers[UNCERTAINTY] = encoded(block.values[job.classes :], "uint8")
+    return layers
+
+
+def _with_memory(blocks: Iterator[Block], job: Job) -> Iterator[Block]:
+    sizes = " × ".join(map(str, job.windows.tile))
+    try:
+        yield from blocks
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"Not even one window of {sizes} voxels fits into the memory: choose a smaller window and resume."
+        ) from error

@@ -129,7 +129,9 @@ def prepare(
         _restore(resume, learning, device)
     ranks.copy_network(network)
     shown = learning.average.network if learning.average else network
-    predictor = make_predictor(config, shown, normalisation, device, config.compute.precision)
+    predictor = make_predictor(
+        config, shown, normalisation, classes=len(names), device=device, precision=config.compute.precision
+    )
     shares = sampler.class_shares(len(names)) if needs_shares(config.loss) else None
     loss = build_loss(config.loss, shares=shares)
     trial = trial_of(predictor, loss, config, sampler.shape)
@@ -158,14 +160,21 @@ def prepare(
 
 
 def make_predictor(
-    config: RunConfig, network: nn.Module, normalisation: Normalisation, device: torch.device, precision: str
+    config: RunConfig,
+    network: nn.Module,
+    normalisation: Normalisation,
+    *,
+    classes: int,
+    device: torch.device,
+    precision: str,
 ) -> Predictor:
-    """A run's network with what is needed to apply it."""
+    """A run's network with what is needed to apply it. classes: foreground classes it tells apart."""
     return Predictor(
         network=network,
         normalisation=normalisation,
         activation=activation_of(config.loss),
         stride=model_stride(config.model),
+        classes=classes,
         device=device,
         half=half_type(device, precision),
     )

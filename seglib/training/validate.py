@@ -119,7 +119,7 @@ def validate(
     config, classes = judging.config, len(judging.names)
     verdict = Verdict(judging, [], no_confusion(classes), no_probabilities(classes), no_surfaces(classes))
     overlap, judges_itself = config.validation.overlap, not config.model.needs_labels
-    tiles = [count_tiles(part.shape, config.patches.shape, predictor.stride, overlap) for part in parts]
+    tiles = [count_tiles(predictor, part.image, config.patches.shape, overlap) for part in parts]
     for index, part in enumerate(parts):
         tile = fitting_tile(part.shape, config.patches.shape, predictor.stride)
 

@@ -15,9 +15,6 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from seglib.data.volumes import create_labels, create_volume, set_contrast
-from seglib.errors import DataError
-from seglib.inference import export
-from seglib.inference.export import export_tiff
 from seglib.serving.routes import SecurityHeaders, file_routes, host_check, plane_routes
 from seglib.store import open_store
 from seglib.workspace import Workspace, open_workspace
@@ -159,79 +156,68 @@ def test_a_prediction_downloads_as_a_tiff_named_by_us(client, workspace, labels)
     assert answer.headers["content-disposition"] == 'attachment; filename="prediction-7-labels.tif"'
     assert answer.headers["content-type"] == "image/tiff"
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(answer.content)), labels)
-    assert sorted(p.name for p in workspace.prediction(7).iterdir()) == ["labels.zarr", "prediction.tif"]
+    assert sorted(p.name for p in workspace.prediction(7).iterdir()) == ["labels.tif", "labels.zarr"]
 
 
-def test_the_tiff_is_made_once_and_again_when_the_labels_are_newer(client, workspace, labels, monkeypatch):
-    made = []
-    real = export.export_tiff
-    monkeypatch.setattr(export, "export_tiff", lambda *a: made.append(a[1].name) or real(*a))
+def test_the_tiff_is_made_once_and_again_when_the_labels_are_newer(client, workspace, labels):
+    path, made = workspace.prediction(7) / "labels.tif", []
     for _ in range(2):
         client.get("/api/files/prediction/7/labels.tif")
-    assert made == ["prediction.tif"]
-    os.utime(workspace.prediction(7) / "prediction.tif", (1, 1))
+        made.append((path.stat().st_ino, path.stat().st_mtime_ns))
+    assert made[0] == made[1]
+    os.utime(path, (1, 1))
     client.get("/api/files/prediction/7/labels.tif")
-    assert made == ["prediction.tif"] * 2
+    assert path.stat().st_mtime > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("labels.ome.tif", "image/tiff"),
+        ("labels.ome.zarr.zip", "application/zip"),
+        ("labels.npy", "application/octet-stream"),
+        ("labels.h5", "application/x-hdf5"),
+    ],
+)
+def test_small_layers_download_in_every_format(client, workspace, labels, name, media_type):
+    answer = client.get(f"/api/files/prediction/7/{name}")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+    assert answer.headers["content-disposition"] == f'attachment; filename="prediction-7-{name}"'
+    assert answer.content == (workspace.prediction(7) / name).read_bytes()
+
+
+def test_a_picture_downloads_once_it_was_made(client, workspace, labels):
+    missing = client.get("/api/files/prediction/7/picture.png")
+    assert missing.status_code == 404 and "make it on the Predict page" in missing.json()["error"]
+    (workspace.prediction(7) / "picture.png").write_bytes(b"picture")
+    assert client.get("/api/files/prediction/7/picture.png").content == b"picture"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "labels.zarr",
+        "labels.zarr%2fzarr.json",
+        "..%2f..%2fstudio.db",
+        "%2e%2e",
+        "%2fetc%2fpasswd",
+        "labels.tif%00",
+        "LABELS.TIF",
+        "labels.tif%0a",
+        "uncertainty.mp4",
+        ".hidden.tmp",
+        "a" * 3000 + ".tif",
+        "probabilities.tif",
+    ],
+)
+def test_what_is_no_file_of_a_prediction_is_not_found(client, workspace, labels, name):
+    before = sorted(workspace.prediction(7).rglob("*"))
+    answer = client.get(f"/api/files/prediction/7/{name}")
+    assert answer.status_code == 404
+    assert sorted(workspace.prediction(7).rglob("*")) == before
 
 
 def test_a_prediction_that_is_not_there_cannot_be_downloaded(client, workspace, labels):
     assert client.get("/api/files/prediction/8/labels.tif").status_code == 404
     assert client.get("/api/files/prediction/0/labels.tif").status_code == 404
     assert not workspace.prediction(8).exists()
-
-
-@pytest.mark.parametrize(("dtype", "imagej"), [("uint8", True), ("uint16", True), ("uint32", False)])
-@pytest.mark.parametrize("shape", [(1, 8, 9), (20, 8, 9)])
-def test_an_exported_tiff_holds_the_labels_and_the_voxel_size(tmp_path, dtype, imagej, shape):
-    labels = np.random.default_rng(2).integers(0, 200, shape).astype(dtype)
-    export_tiff(labels, tmp_path / "a.tif", VOXEL_NM)
-    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
-        np.testing.assert_array_equal(tiff.asarray().reshape(shape), labels)
-        assert (tiff.is_imagej, tiff.is_ome, tiff.is_bigtiff) == (imagej, not imagej, not imagej)
-        assert tiff.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
-        if imagej:
-            assert (tiff.imagej_metadata["spacing"], tiff.imagej_metadata["unit"]) == (0.04, "um")
-            assert tiff.pages[0].resolution == pytest.approx((250.0, 125.0))
-        else:
-            size = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
-            sides = [float(size[f"PhysicalSize{axis}"]) for axis in "ZYX"]
-            assert (sides, size["PhysicalSizeXUnit"]) == ([0.04, 0.008, 0.004], "µm")
-
-
-def test_an_export_reads_few_planes_at_a_time(tmp_path, monkeypatch):
-    class Watched:
-        def __init__(self, values):
-            self.values, self.shape, self.dtype, self.most = values, values.shape, values.dtype, 0
-
-        def __getitem__(self, key):
-            part = self.values[key]
-            self.most = max(self.most, part.nbytes)
-            return part
-
-    monkeypatch.setattr(export, "_READ_BYTES", 3 * 64)
-    watched = Watched(np.arange(10 * 64, dtype=np.uint8).reshape(10, 8, 8))
-    export_tiff(watched, tmp_path / "a.tif", VOXEL_NM)
-    assert watched.most == 3 * 64
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), watched.values)
-
-
-def test_an_export_that_breaks_leaves_no_file_and_keeps_the_old_one(tmp_path):
-    class Broken:
-        shape, dtype = (2, 4, 4), np.dtype("uint8")
-
-        def __getitem__(self, key):
-            raise OSError("disk gone")
-
-    (tmp_path / "a.tif").write_bytes(b"old")
-    with pytest.raises(OSError, match="disk gone"):
-        export_tiff(Broken(), tmp_path / "a.tif", VOXEL_NM)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
-    assert (tmp_path / "a.tif").read_bytes() == b"old"
-
-
-@pytest.mark.parametrize(
-    "values", [np.zeros((4, 4), np.uint8), np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 4), np.uint64)]
-)
-def test_only_labels_are_exported(tmp_path, values):
-    with pytest.raises(DataError, match="uint8, uint16 or uint32 with axes ZYX"):
-        export_tiff(values, tmp_path / "a.tif", VOXEL_NM)

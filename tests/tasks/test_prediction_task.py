@@ -14,8 +14,10 @@ from seglib.config import (
     ComputeConfig,
     LengthConfig,
     PatchConfig,
+    CleaningConfig,
     PredictConfig,
     RandomSamplingConfig,
+    TilesConfig,
     UNet3DConfig,
     VolumeSplitConfig,
 )
@@ -36,10 +38,11 @@ from seglib.store.datasets import get_dataset
 from seglib.store.runs import claim, create_run
 from seglib.tasks import run_task
 from seglib.tasks.measuring import Comparison
-from seglib.tasks.prediction import PREDICTION_LAYER, predict_labels
+from seglib.tasks.labelling import PREDICTION_LAYER
 from seglib.tasks.trained import TrainedModel, load_model
 from tests.conftest import small_config
 
+HALF = TilesConfig(overlap=0.5)
 EXACT = ComputeConfig(device="cpu", precision="fp32", threads=1)
 
 
@@ -64,7 +67,7 @@ def never() -> bool:
 
 
 def prediction(store: Store, run: int, volume: int, **changes):
-    config = PredictConfig(**{"run": run, "volume": volume, "compute": EXACT, "overlap": 0.5, **changes})
+    config = PredictConfig(**{"run": run, "volume": volume, "compute": EXACT, "tiles": HALF, **changes})
     return claim(store, submit_prediction(store, config), owner="me")
 
 
@@ -99,7 +102,7 @@ def test_one_tile_over_everything_is_one_pass(workspace, store, trained_run, tmp
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (8, 24, 32)).astype(np.uint8)
     volume = import_image(workspace, store, tmp_path, image)
-    run = prediction(store, trained_run, volume, threshold=threshold)
+    run = prediction(store, trained_run, volume, cleaning=CleaningConfig(thresholds=(threshold,)))
     events = list(run_task(workspace, store, run, never))
     assert events == [Started(1), Progress(1, 1), Ended("finished")]
     expected = one_pass(workspace, trained_run, image[None], threshold)  # classes 1 and 2 have the values 1 and 2
@@ -109,7 +112,7 @@ def test_one_tile_over_everything_is_one_pass(workspace, store, trained_run, tmp
 
 def test_scores_are_counted_over_the_whole_volume(workspace, store, trained_run, dataset):
     volume = get_dataset(store, dataset).volumes[1].id
-    run = prediction(store, trained_run, volume, threshold=0.3)
+    run = prediction(store, trained_run, volume, cleaning=CleaningConfig(thresholds=(0.3,)))
     events = list(run_task(workspace, store, run, never))
     assert events[0] == Started(2)
     found, truth = predicted(workspace, run)[:], open_labels(workspace.volume(volume), TRUTH)[:]
@@ -213,7 +216,7 @@ def test_label_values_beyond_16_bits_survive():
         def forward(self, x):
             return torch.cat([x, -x], 1)
 
-    predictor = Predictor(Left(), between([-1.0], [1.0]), "sigmoid", (1, 1, 1), torch.device("cpu"), half=None)
+    predictor = Predictor(Left(), between([-1.0], [1.0]), "sigmoid", (1, 1, 1), CLASSES, torch.device("cpu"), half=None)
     model = TrainedModel(predictor, (1, 2, 2), (7, 70_000), ("a", "b"), (0.5, 0.5))
     written = {}
     image = np.array([1.0, -1.0, 1.0, -1.0], np.float32).reshape(1, 1, 2, 2)
@@ -307,7 +310,7 @@ def test_the_thresholds_of_the_validation_part_are_used_where_none_is_given(work
     volume = get_dataset(store, dataset).volumes[0].id
     tuned = load_checkpoint(workspace.checkpoint(trained_run, "best")).thresholds
     assert len(tuned) == 2
-    run = prediction(store, trained_run, volume, threshold=0)
+    run = prediction(store, trained_run, volume)
     events = list(run_task(workspace, store, run, never))
     assert any(f"class 1 above {tuned[0]:g}" in event.text for event in events if isinstance(event, Note))
     image = open_volume(workspace.volume(volume)).image[:]

@@ -162,7 +162,7 @@ def test_a_tiny_volume_is_learned_by_heart(kind):
     network = build_model(learnt.model, inputs=1, outputs=1)
     network.load_state_dict(state.network)
     predictor = Predictor(
-        network.eval(), state.normalisation, "sigmoid", model_stride(learnt.model), torch.device("cpu"), half=None
+        network.eval(), state.normalisation, "sigmoid", model_stride(learnt.model), 1, torch.device("cpu"), half=None
     )
     image, labels = data.image[..., :16], data.labels[..., :16]
     slabs = predict_slabs(predictor, image, tile=shape, overlap=0.25, batch_size=2)

@@ -67,7 +67,7 @@ def test_the_prediction_covers_the_piece(overlap):
 
     target = np.random.default_rng(0).integers(0, 2, (5, 9, 7))
     crop = choose_crop([TrainingPart("leaf", target[None].astype(np.float32), target.astype(np.uint8))])
-    predictor = Predictor(Threshold(), between([-1.0], [1.0]), "sigmoid", (1, 2, 2), torch.device("cpu"), half=None)
+    predictor = Predictor(Threshold(), between([-1.0], [1.0]), "sigmoid", (1, 2, 2), 1, torch.device("cpu"), half=None)
     config = RunConfig(
         data=DataConfig(dataset=1),
         patches=PatchConfig(shape=(2, 4, 4)),

@@ -18,7 +18,7 @@ from seglib.training.validate import Judging, foreground_counts, validate
 def predictor(activation="sigmoid", outputs=2) -> Predictor:
     torch.manual_seed(0)
     network = nn.Conv3d(1, outputs, 1)
-    return Predictor(network.eval(), between([-1.0], [1.0]), activation, (2, 2, 2), torch.device("cpu"), half=None)
+    return Predictor(network.eval(), between([-1.0], [1.0]), activation, (2, 2, 2), 2, torch.device("cpu"), half=None)
 
 
 def part(shape, seed) -> TrainingPart:
@@ -53,7 +53,7 @@ def judged(model, parts, config, loss, stop=lambda: False):
 
 
 def whole_logits(model, leaf):
-    return model.logits(model.normalisation.apply(leaf.image)[None])
+    return model.logits(torch.from_numpy(model.normalisation.apply(leaf.image)[None]))
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
