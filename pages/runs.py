@@ -7,6 +7,7 @@ import streamlit as st
 
 from pages.ui.curves import COLOURS, Chart, Trace, show_curves
 from pages.ui.frame import class_names, duration, errors_shown, id_from_url, moment, plain, services
+from pages.ui.model_export import show_model_export
 from pages.ui.run_actions import show_actions, shown_state, stalled_hint
 from pages.ui.run_group import show_group, show_group_link, show_groups
 from pages.ui.scores import show_scores
@@ -100,6 +101,8 @@ def _one(run: RunRow) -> None:
     st.fragment(_state, run_every=None if run.is_over else STATE_TICK_S)(run.id)
     _curves(run)
     st.fragment(_details, run_every=None if run.is_over else DETAILS_TICK_S)(run.id)
+    with st.expander("Take the model along", icon=":material/deployed_code:"):
+        show_model_export(run)
     with st.expander("Settings", icon=":material/settings:"):
         st.json(json.dumps(run.config))
 

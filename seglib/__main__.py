@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,13 +14,15 @@ from pydantic import ValidationError
 from seglib.cli.check import add_check, check
 from seglib.cli.exports import add_export_prediction, export_prediction
 from seglib.cli.importing import add_import, run_import
+from seglib.cli.models import add_export_model, export_model
+from seglib.cli.predicting import add_predict, predictions
 from seglib.cli.results import add_export, export, folds_in_words
 from seglib.cli.scores import epoch_in_words, volume_in_words
 from seglib.cli.settings import add_config, settings
 from seglib.cli.synth import add_synth, synth
-from seglib.config import PredictConfig, RunConfig, parse_run_config
+from seglib.config import RunConfig, parse_run_config
 from seglib.config.labels import LabelScheme
-from seglib.errors import ConfigError, DataError, SeglibError
+from seglib.errors import ConfigError, SeglibError
 from seglib.events import EpochDone, Event, Measured, Note, Progress, Saved, ValidationDone
 from seglib.store import Store, open_store
 from seglib.workspace import Workspace, open_workspace
@@ -115,19 +116,16 @@ def _add_run_commands(commands: Commands) -> None:
     add_export(command)
     command.set_defaults(command=_export)
 
+    command = commands.add_parser("export-model", help="write a trained network for other programs")
+    add_export_model(command)
+    command.set_defaults(command=_export_model)
+
     command = commands.add_parser("export-prediction", help="write labels, probabilities or pictures of a prediction")
     add_export_prediction(command)
     command.set_defaults(command=_export_prediction)
 
-    command = commands.add_parser("predict", help="segment a volume with a trained run")
-    command.add_argument("run", type=int, help="id of the trained run")
-    what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--volume", type=int, help="id of an imported volume")
-    what.add_argument("--image", help="a file or folder, imported first without labels")
-    command.add_argument("--output", type=Path, required=True, metavar="FILE.tif", help="where the labels go")
-    command.add_argument("--checkpoint", default="best")
-    command.add_argument("--overlap", type=float, default=0.25)
-    command.add_argument("--threshold", type=float, default=0.0)
+    command = commands.add_parser("predict", help="segment volumes with a trained run, or several runs together")
+    add_predict(command)
     command.set_defaults(command=_predict)
 
 
@@ -263,6 +261,11 @@ def _read_config(path: Path) -> RunConfig:
     return parse_run_config(data)
 
 
+def _export_model(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    print(f"\r{export_model(parsed, workspace, store, _show_progress)}")
+    return 0
+
+
 def _export_prediction(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
     print(f"\r{export_prediction(parsed, workspace, store, _show_progress)}")
     return 0
@@ -276,44 +279,15 @@ def _read_json(path: Path) -> object:
 
 
 def _predict(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
-    from seglib.export import Export, write_export
-    from seglib.jobs.submit import submit_prediction
-
-    volume = parsed.volume or _import_to_predict(parsed.image, workspace, store)
-    try:
-        config = PredictConfig(
-            run=parsed.run,
-            volume=volume,
-            checkpoint=parsed.checkpoint,
-            overlap=parsed.overlap,
-            threshold=parsed.threshold,
-        )
-    except ValidationError as error:
-        raise ConfigError(str(error)) from error
-    run = submit_prediction(store, config)
-    status = _run_here(workspace, store, run)
-    if status == 0:
-        write_export(workspace, Export(run, "labels", "tiff"), parsed.output)
-        print(f"Written: {parsed.output}")
+    status = 0
+    for run, write in predictions(parsed, workspace, store, _show_progress):
+        ended = _run_here(workspace, store, run)
+        if ended == 0:
+            print(f"Written: {write()}")
+        status = status or ended
+        if ended == EXIT_STOPPED:
+            break
     return status
-
-
-def _import_to_predict(images: str, workspace: Workspace, store: Store) -> int:
-    """Imports images without labels and returns the id of their volume. Raises DataError where they are several."""
-    from seglib.ingest import Desk, Door, ImportRequest, import_dataset
-    from seglib.store.datasets import get_dataset
-
-    with Desk(workspace) as desk:
-        proposal = desk.find(Door(path=images, confined=False), progress=_show_progress)
-        items = tuple(replace(item, labels=()) for item in proposal.items)
-        request = ImportRequest(name=proposal.name or "My data", items=items)
-        dataset = get_dataset(store, import_dataset(workspace, store, request, progress=_show_progress, note=print))
-    if len(dataset.volumes) > 1:
-        raise DataError(
-            f"{images} is now data set {dataset.id} with {len(dataset.volumes)} volumes: "
-            "predict them one by one with --volume."
-        )
-    return dataset.volumes[0].id
 
 
 def _run_here(workspace: Workspace, store: Store, run_id: int) -> int:
@@ -356,7 +330,7 @@ def _show_event(event: Event) -> None:
         case Saved(kind=kind, step=step):
             print(f"saved {kind} checkpoint of step {step}", flush=True)
         case Progress(done=done, total=total):
-            _show_progress(done, total, "tiles")
+            _show_progress(done, total, "pieces")
         case Note(text=text):
             print(text, flush=True)
 

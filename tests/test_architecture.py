@@ -19,7 +19,7 @@ LEVELS = (
     ("config", "events", "workspace"),
     ("data", "losses", "metrics", "checkpoints", "runfolder", "store"),
     ("inference", "export"),
-    ("training",),
+    ("training", "sharing"),
     ("tasks", "ingest", "preflight", "previews", "report"),
     ("jobs", "serving", "cli", "__main__"),
 )

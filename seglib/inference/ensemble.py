@@ -1,16 +1,16 @@
 """One or several networks, and flipped and turned copies of what they see, as one set of probabilities."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from seglib.config.predicting import Merging, Variations
+from seglib.data.normalise import Normalisation
+from seglib.data.volumes import Array
 from seglib.inference.devices import is_out_of_memory
 from seglib.inference.predict import Predictor, foreground_probabilities
 from seglib.inference.sweep import Look, Source, Start
@@ -36,11 +36,11 @@ class Ensemble:
     spread: bool = False
     pieces: int = 1
     _order: list[int] = field(init=False)
-    _ways: list[Callable[[NDArray[Any]], NDArray[np.float32]]] = field(init=False)
+    _ways: list[Normalisation] = field(init=False)
 
     def __post_init__(self) -> None:
         distinct = list(dict.fromkeys(predictor.normalisation for predictor in self.predictors))
-        self._ways = [normalisation.apply for normalisation in distinct]
+        self._ways = distinct
         self._order = [distinct.index(predictor.normalisation) for predictor in self.predictors]
 
     @property
@@ -51,7 +51,7 @@ class Ensemble:
     def activation(self) -> Activation:
         return self.predictors[0].activation
 
-    def source(self, image: Any, *, empty: float | None = None) -> Source:
+    def source(self, image: Array, *, empty: float | None = None) -> Source:
         """An image (C, Z, Y, X) as these networks take it, see `Source`."""
         return Source(image, self._ways, empty)
 

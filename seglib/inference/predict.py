@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from seglib.data.normalise import Normalisation
 from seglib.data.splits import Shape
 from seglib.data.volumes import Array
+from seglib.inference.deciding import decide as decide
+from seglib.inference.deciding import evidence as evidence
 from seglib.inference.sweep import Look, Source, Start, columns_of, sweep, tiles_of
 from seglib.inference.tiles import Tiling, margins_of, plan_tiles
 from seglib.losses import Activation
@@ -24,7 +26,7 @@ class Predictor:
 
     network: (N, C, Z, Y, X) -> logits (N, outputs, Z, Y, X), on `device`, in evaluation mode.
     classes: how many foreground classes it tells apart. stride: what tile sides must be multiples of.
-    half: the type of 16 bits to compute in; None for float32.
+    half: the type of 16 bits to compute in; None for float32. layout: of images in memory, as the network's weights.
     """
 
     network: nn.Module
@@ -34,6 +36,7 @@ class Predictor:
     classes: int
     device: torch.device
     half: torch.dtype | None
+    layout: torch.memory_format = torch.contiguous_format
 
     def autocast(self) -> torch.autocast:
         """A context in which layers compute in this precision."""
@@ -41,7 +44,7 @@ class Predictor:
 
     def logits(self, images: Tensor) -> Tensor:
         """float32 logits of normalised images (N, C, Z, Y, X), on the device."""
-        batch = images.to(self.device)
+        batch = images.to(self.device).contiguous(memory_format=self.layout)
         with torch.inference_mode(), self.autocast():
             return self.network(batch).float()
 
@@ -80,7 +83,7 @@ def predict_slabs(
         return foreground_probabilities(logits, predictor.activation)
 
     look = Look(apply, predictor.classes, predictor.device, batch_size)
-    source = Source(image, [predictor.normalisation.apply])
+    source = Source(image, [predictor.normalisation])
     channels = int(image.shape[0])
     tiles, blocks = tiles_of(tiling, channels, predictor.device), sweep(tiling, source, look)
     if len(columns_of(tiling, channels, predictor.device)) == 1:
@@ -108,37 +111,3 @@ def _tiling(predictor: Predictor, room: Sequence[int], tile: Shape, overlap: flo
 def foreground_probabilities(logits: Tensor, activation: Activation) -> Tensor:
     """float32 (N, K, …), one channel a foreground class, from logits (N, outputs, …)."""
     return logits.sigmoid() if activation == "sigmoid" else logits.softmax(1)[:, 1:]
-
-
-def decide(
-    probabilities: NDArray[np.float32], activation: Activation, threshold: float | Sequence[float]
-) -> NDArray[np.uint8]:
-    """Class ids (…) from foreground probabilities (K, …): the likeliest class where it is likely enough.
-
-    threshold: 0–1, of all classes or of each. A sigmoid class is likely enough above it. A softmax class has to beat
-    the background by threshold : 1 − threshold, so that at 0.5 the likeliest of all, background included, wins.
-    """
-    best = probabilities.argmax(0).astype(np.uint8)
-    highest = np.take_along_axis(probabilities, best[None].astype(np.intp), 0)[0]
-    limits = np.full(len(probabilities), threshold, np.float32)
-    limit = limits[0] if (limits == limits[0]).all() else limits[best]
-    if activation == "softmax":
-        # The same as `evidence` above the limit, without a division.
-        return np.where(highest * (1 - limit) > (1 - probabilities.sum(0)) * limit, best + 1, 0).astype(np.uint8)
-    return np.where(highest > limit, best + 1, 0).astype(np.uint8)
-
-
-def evidence(probabilities: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
-    """What `decide` compares with thresholds: float32 (K, …), 0 for all classes but the likeliest of a voxel.
-
-    Of a softmax it is the share of the class in what it and the background have together. Found where this is above a
-    class's threshold, a voxel is found by `decide`, so that thresholds can be tried one class at a time.
-    """
-    values = probabilities
-    if activation == "softmax":
-        background = np.maximum(1 - probabilities.sum(0), 0)
-        values = probabilities / np.maximum(probabilities + background, np.float32(1e-12))
-    if len(probabilities) == 1:
-        return values
-    ids = np.arange(len(probabilities)).reshape(-1, *[1] * (probabilities.ndim - 1))
-    return np.where(ids == probabilities.argmax(0), values, np.float32(0))

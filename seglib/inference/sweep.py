@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seglib.data.normalise import Normalisation
 from seglib.data.prefetch import Prefetcher
 from seglib.data.volumes import Array
 from seglib.inference.tiles import AxisTiles, Tiling
@@ -59,13 +60,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from. image: (C, Z, Y, X); normalise: ways of making (channels, …) float32 of them.
+    """Where images come from. image: (C, Z, Y, X); normalise: the ways in which networks take it.
 
     empty: grey values up to this count as nothing; None where all tiles are computed.
     """
 
     image: Array
-    normalise: Sequence[Callable[[NDArray[Any]], NDArray[np.float32]]]
+    normalise: Sequence[Normalisation]
     empty: float | None = None
 
 
@@ -129,12 +130,15 @@ def _cut(axis: AxisTiles, most: int) -> list[tuple[tuple[int, ...], tuple[int, i
 
 @dataclass(frozen=True)
 class _Row:
-    """Tiles of a column that are computed together, at these indices along z, and their images from `low` on."""
+    """Tiles of a column that are computed together, at these indices along z, and what is read for them.
+
+    raw: (C, z, y, x) of the volume, as large as it takes; places: which of its planes, rows and columns are at each
+    place of the continued axes, from those of the first tiles on.
+    """
 
     indices: tuple[int, ...]
-    low: int
-    images: list[NDArray[np.float32]]
     raw: NDArray[Any]
+    places: list[NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -182,17 +186,25 @@ class _Sweep:
         places = [axis.source(*span) for axis, span in zip(self.tiling.axes, spans, strict=True)]
         box = tuple(slice(int(place.min()), int(place.max()) + 1) for place in places)
         raw: NDArray[Any] = np.asarray(self.source.image[(slice(None), *box)])
-        for dimension, place in enumerate(places, start=1):
-            local = place - int(place.min())
-            if local.size != raw.shape[dimension] or (np.diff(local) != 1).any():
-                raw = raw.take(local, axis=dimension)
-        return _Row(indices, spans[0][0], [normalise(raw) for normalise in self.source.normalise], raw)
+        return _Row(indices, raw, [place - int(place.min()) for place in places])
+
+    def _images(self, row: _Row) -> list[Tensor]:
+        """What was read, normalised in each way and continued by mirrored voxels, on the device."""
+        found = []
+        for normalisation in self.source.normalise:
+            image = normalised(row.raw, normalisation, self.look.device)
+            for dimension, place in enumerate(row.places, start=1):
+                if place.size != image.shape[dimension] or (np.diff(place) != 1).any():
+                    image = image.index_select(dimension, torch.from_numpy(place).to(image.device))
+            found.append(image)
+        return found
 
     def _add(self, sums: Tensor, row: _Row, base: int) -> None:
         """Adds the tiles of a group of rows to the sums (K, Z, Y, X), which begin at the plane `base`."""
-        axes, device = self.tiling.axes, self.look.device
-        origin = (row.low, axes[1].starts[self.column.y[0]], axes[2].starts[self.column.x[0]])
-        images = [torch.from_numpy(image).to(device, non_blocking=True) for image in row.images]
+        axes, images = self.tiling.axes, self._images(row)
+        origin = [
+            axis.starts[of[0]] for axis, of in zip(axes, (row.indices, self.column.y, self.column.x), strict=True)
+        ]
 
         def cut(place: Start) -> tuple[slice, ...]:
             lows = [axis.starts[i] - low for axis, i, low in zip(axes, place, origin, strict=True)]
@@ -201,13 +213,20 @@ class _Sweep:
 
         places = [(i, j, k) for i in row.indices for j in self.column.y for k in self.column.x]
         if self.source.empty is not None:
-            places = [place for place in places if row.raw[cut(place)].max() > self.source.empty]
+            places = [place for place in places if self._is_filled(row, cut(place))]
         for first in range(0, len(places), self.look.batch_size):
             batch = places[first : first + self.look.batch_size]
             cuts = [torch.stack([image[cut(place)] for place in batch]) for image in images]
             values = self.look.apply(cuts, [self._start(place) for place in batch])
             for place, found in zip(batch, values, strict=True):
                 self._blend(sums, found, place, (base, self.column.box[0], self.column.box[2]))
+
+    def _is_filled(self, row: _Row, box: tuple[slice, ...]) -> bool:
+        """Whether a tile has a voxel that is more than nothing."""
+        inside = (
+            slice(int(at[span].min()), int(at[span].max()) + 1) for at, span in zip(row.places, box[1:], strict=True)
+        )
+        return bool(row.raw[(slice(None), *inside)].max() > self.source.empty)
 
     def _start(self, place: Start) -> Start:
         z, y, x = (axis.starts[i] - axis.border for axis, i in zip(self.tiling.axes, place, strict=True))
@@ -241,3 +260,19 @@ class _Sweep:
         wider = self._zeros(depth)
         wider[:, : sums.shape[1]] = sums
         return wider
+
+
+def normalised(raw: NDArray[Any], normalisation: Normalisation, device: torch.device) -> Tensor:
+    """float32 (channels, …) on the device, of grey values of any dtype; as `Normalisation.apply` within rounding.
+
+    Grey values that single precision holds are scaled on the device, which then gets as little as there is to send.
+    """
+    if device.type == "cpu" or raw.dtype not in (np.uint8, np.int8, np.int16, np.uint16, np.float16, np.float32):
+        return torch.from_numpy(normalisation.apply(raw)).to(device)
+    grey = torch.from_numpy(np.ascontiguousarray(raw)).to(device).float()
+    channels = []
+    numbers = zip(normalisation.sources, normalisation.centre, normalisation.scale, normalisation.clip, strict=True)
+    for source, centre, scale, clip in numbers:
+        value = grey[source].sub(centre).mul_(scale).clamp_(-clip, clip)
+        channels.append(value.nan_to_num_(nan=-min(1.0, clip)))
+    return torch.stack(channels)

@@ -15,10 +15,13 @@ _GREY = (150, 150, 150)
 
 
 class ClassesView:
-    """Class ids of a label array, sliced like it: uint8 (Z, Y, X), 0 background, 1 … K, 255 not annotated."""
+    """Class ids of a label array, sliced like it: uint8 (Z, Y, X), 0 background, 1 … K, 255 not annotated.
 
-    def __init__(self, labels: Array, scheme: LabelScheme) -> None:
-        self._labels, self._scheme = labels, scheme
+    task: under which the classes are read; by default the one that shows most, see `task_of`.
+    """
+
+    def __init__(self, labels: Array, scheme: LabelScheme, task: Task | None = None) -> None:
+        self._labels, self._scheme, self._task = labels, scheme, task or task_of(scheme)
         self.shape: tuple[int, ...] = tuple(labels.shape)
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
         self.chunks: tuple[int, ...] = tuple(getattr(labels, "chunks", labels.shape))
@@ -30,7 +33,7 @@ class ClassesView:
         outer = tuple(
             slice(max(0, p.start - more), min(s, p.stop + more)) for p, s in zip(inner, self.shape, strict=True)
         )
-        ids = learn(np.asarray(self._labels[outer]), self._scheme, task_of(self._scheme))
+        ids = learn(np.asarray(self._labels[outer]), self._scheme, self._task)
         return ids[tuple(slice(p.start - o.start, p.stop - o.start) for p, o in zip(inner, outer, strict=True))]
 
 

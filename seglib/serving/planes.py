@@ -26,7 +26,9 @@ from seglib.config.labels import LabelScheme
 from seglib.data.palette import PALETTE, palette_entries
 from seglib.data.volumes import TRUTH, Array, open_labels, open_volume
 from seglib.errors import DataError
+from seglib.export.sources import PROBABILITIES, UNCERTAINTY, open_layer
 from seglib.serving.classes import CLASSES, ClassesView, palette_of
+from seglib.serving.predictions import DecidedView, DifferenceView, asked_thresholds, difference_palette
 from seglib.workspace import Workspace
 
 JPEG, PNG = "image/jpeg", "image/png"
@@ -38,8 +40,11 @@ SLAB_BYTES = 256 * 2**20
 ONE_SLAB_BYTES = 32 * 2**20
 OPEN_LAYERS = 64
 
-_LAYER = re.compile(r"[a-z0-9-]{1,40}")
+# The second kind has a threshold for each of up to 254 classes in its name.
+_LAYER = re.compile(r"[a-z0-9-]{1,40}|decided(-[0-9]{1,3}){1,254}")
 _IMAGE_LAYER = re.compile(r"image(?:-([0-9]{1,4}))?")
+_PROBABILITY_LAYER = re.compile(r"probability-([0-9]{1,3})")
+_DIFFERENCE_LAYER = re.compile(r"difference-([1-9][0-9]{0,9})")
 _VERSION = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
 Value = TypeVar("Value")
@@ -51,7 +56,10 @@ class Plane:
 
     kind: `volume`, `preview` or `prediction`; key: the volume's id, or the run's for the other two.
     layer: `image` (channel 0), `image-<c>` (channel c), a label layer's name, or `classes`: the labels of a volume as
-        its data set reads them (class ids, 255 where nothing was annotated).
+        its data set reads them (class ids, 255 where nothing was annotated). Of a prediction `prediction`, its labels;
+        `probability-<k>`, of class k counted from 0, and `uncertainty`, both grey; `decided-<t>` or
+        `decided-<t>-<t>-…`, the labels that thresholds of t / 1000 would give; and `difference-<volume>`, where its
+        labels and those of the volume it was made from agree.
     axis: `z`, `y` or `x`; index counts from 0 along it.
     version: changes whenever the data behind the name do; at most 64 letters, digits and `._-`.
     """
@@ -138,16 +146,18 @@ def render_plane(
     """The plane's encoded picture and its media type: grey JPEG of an image, palette PNG of labels.
 
     A z plane is (Y, X), a y plane (Z, X), an x plane (Z, Y), rows first.
-    scheme_of: how the labels of a volume id are read; asked for the layer `classes`.
+    scheme_of: how the labels of a volume id are read; asked for the layers `classes` and `difference-<volume>`.
     Raises DataError for names that cannot be, planes out of range, and data that are not (or no longer) there,
     and SeglibError for an id that is not one.
     """
     _check_words(plane)
     path = _folder(workspace, plane)
     # A deleted or replaced folder must never be served from memory, whatever version the address says.
-    scheme = scheme_of(plane.key) if (plane.kind, plane.layer) == ("volume", CLASSES) else None
-    identity = (plane.kind, plane.key, plane.version, *_stamp(path, plane), scheme)
-    source = caches.sources.get((identity, plane.layer), lambda: _open(path, plane, scheme))
+    truth = _truth(workspace, plane)
+    scheme = scheme_of(truth.key) if truth else None
+    stamps = (*_stamp(path, plane), *(_stamp(_folder(workspace, truth), truth) if truth else ()))
+    identity = (plane.kind, plane.key, plane.version, stamps, scheme)
+    source = caches.sources.get((identity, plane.layer), lambda: _open(workspace, plane, truth, scheme))
     axis = "zyx".index(plane.axis)
     count = source.array.shape[len(source.prefix) + axis]
     if not 0 <= plane.index < count:
@@ -214,14 +224,23 @@ def _stamp(path: Path, plane: Plane) -> tuple[int, int]:
     return found.st_ino, found.st_mtime_ns
 
 
-def _open(path: Path, plane: Plane, scheme: LabelScheme | None) -> Source:
+def _truth(workspace: Workspace, plane: Plane) -> Plane | None:
+    """The labels that a layer is made of, where it depends on how they are read."""
+    difference = _DIFFERENCE_LAYER.fullmatch(plane.layer) if plane.kind == "prediction" else None
+    if difference:
+        return Plane("volume", int(difference[1]), CLASSES, plane.axis, plane.index)
+    return plane if (plane.kind, plane.layer) == ("volume", CLASSES) else None
+
+
+def _open(workspace: Workspace, plane: Plane, truth: Plane | None, scheme: LabelScheme | None) -> Source:
+    path = _folder(workspace, plane)
+    if plane.kind == "prediction":
+        return _open_prediction(workspace, plane, truth, scheme)
     if scheme is not None:
         return Source(ClassesView(open_labels(path, TRUTH), scheme), (), None, palette_of(scheme))
     image = _IMAGE_LAYER.fullmatch(plane.layer)
     if image is None:
         return Source(open_labels(path, plane.layer), (), None)
-    if plane.kind == "prediction":
-        raise DataError("A prediction holds label layers only; its image is that of the volume it was made from.")
     try:
         volume = open_volume(path)
     except KeyError as error:
@@ -231,6 +250,26 @@ def _open(path: Path, plane: Plane, scheme: LabelScheme | None) -> Source:
         raise DataError(f"Channel {channel} was asked for of an image with {volume.channels} (counted from 0).")
     window = volume.windows[channel] if channel < len(volume.windows) else volume.contrast
     return Source(volume.image, (channel,), window)
+
+
+def _open_prediction(workspace: Workspace, plane: Plane, truth: Plane | None, scheme: LabelScheme | None) -> Source:
+    folder, layer = workspace.prediction(plane.key), plane.layer
+    if truth is not None and scheme is not None:
+        view = DifferenceView(folder, _folder(workspace, truth), scheme)
+        return Source(view, (), None, difference_palette())
+    thresholds = asked_thresholds(layer)
+    if thresholds is not None:
+        return Source(DecidedView(folder, thresholds), (), None)
+    probability = _PROBABILITY_LAYER.fullmatch(layer)
+    if probability or layer == UNCERTAINTY:
+        found = open_layer(folder, PROBABILITIES if probability else UNCERTAINTY).array
+        channel = int(probability[1]) if probability else 0
+        if channel >= found.shape[0]:
+            raise DataError(f"Class {channel} was asked for of {found.shape[0]} (counted from 0).")
+        return Source(found, (channel,), (0.0, 255.0 if found.dtype == np.uint8 else 1.0))
+    if _IMAGE_LAYER.fullmatch(layer):
+        raise DataError("A prediction holds label layers only; its image is that of the volume it was made from.")
+    return Source(open_labels(folder / "labels.zarr", layer), (), None)
 
 
 def _encode(source: Source, name: Hashable, index: int, caches: PlaneCaches) -> bytes:
@@ -247,7 +286,8 @@ def _encode(source: Source, name: Hashable, index: int, caches: PlaneCaches) -> 
 def _slab_thickness(source: Source, axis: int) -> int:
     """How many neighbouring planes are decoded together: a chunk's worth, if that is not too much memory."""
     shape = source.array.shape[-3:]
-    plane_bytes = source.array.dtype.itemsize * int(np.prod(shape)) // max(1, shape[axis])
+    voxel_bytes = getattr(source.array, "bytes_per_voxel", source.array.dtype.itemsize)
+    plane_bytes = voxel_bytes * int(np.prod(shape)) // max(1, shape[axis])
     chunks = getattr(source.array, "chunks", shape)
     return int(max(1, min(chunks[-3:][axis], ONE_SLAB_BYTES // max(1, plane_bytes))))
 

@@ -20,6 +20,7 @@ from seglib.errors import SeglibError
 from seglib.export import served_file
 from seglib.runfolder.archive import run_files, zipped
 from seglib.serving.planes import Plane, PlaneCaches, render_plane
+from seglib.sharing import shared_file
 from seglib.store import Store
 from seglib.store.datasets import scheme_of_volume
 from seglib.workspace import Workspace
@@ -57,7 +58,9 @@ def file_routes(workspace: Workspace) -> list[Route]:
     `GET /api/files/prediction/{key}/{file}`: a file of `seglib.export`, such as `labels.tif`, made when first asked for
     where that is quick.
     `GET /api/files/run/{key}/results.zip?checkpoints=<0 or 1>`: the files of a run, with its saved states or without
-    (default: with), zipped while they are sent. 404 with `{"error": …}` where there is no such file.
+    (default: with), zipped while they are sent.
+    `GET /api/files/run/{key}/model/{kind}`: the network as a file of a kind of `seglib.sharing`, if it was made.
+    404 with `{"error": …}` where there is no such file.
     """
 
     def prediction_file(request: Request) -> Response:
@@ -76,7 +79,14 @@ def file_routes(workspace: Workspace) -> list[Route]:
         }
         return StreamingResponse(zipped(files, f"run-{key}"), media_type="application/zip", headers=headers)
 
+    def model_file(request: Request) -> Response:
+        key = request.path_params["key"]
+        path, media_type = shared_file(workspace, key, request.path_params["kind"])
+        headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(path, media_type=media_type, filename=f"run-{key}-{path.name}", headers=headers)
+
     return [
+        Route("/api/files/run/{key:int}/model/{kind}", _or_not_found(model_file)),
         Route("/api/files/prediction/{key:int}/{file}", _or_not_found(prediction_file)),
         Route("/api/files/run/{key:int}/results.zip", _or_not_found(results_zip)),
     ]

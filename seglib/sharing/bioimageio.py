@@ -1,7 +1,9 @@
 """Networks as packages of the BioImage Model Zoo (bioimage.io), in the current form of its specification."""
 
+import gc
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +49,7 @@ def write_package(
     What the specification demands is checked by its own library; nothing is fetched for that.
     """
     try:
-        from bioimageio.spec import ValidationContext, save_bioimageio_package
+        import bioimageio.spec  # noqa: F401 – said now rather than after minutes of work
     except ImportError as error:
         raise SeglibError(f"{MISSING} ({error})") from error
 
@@ -65,10 +67,21 @@ def write_package(
     tensors = _tensors(whole, sample)
     _write_files(folder, checkpoint, whole, tensors, card)
     progress(4, STEPS, "Packing and checking")
+    with warnings.catch_warnings():
+        # The library leaves files open until they are collected; an open file cannot be moved on Windows.
+        warnings.simplefilter("ignore", ResourceWarning)
+        # It looks for the package's own files before it has said where they are, and compares them later all the same.
+        warnings.filterwarnings("ignore", "Found mapping with 'source' and", UserWarning)
+        _pack(path, lambda: _describe(folder, checkpoint, made, free, opset, card))
+        gc.collect()
+
+
+def _pack(path: Path, describe: "Callable[[], v0_5.ModelDescr]") -> None:
+    from bioimageio.spec import ValidationContext, save_bioimageio_package
+
     try:
-        with ValidationContext(root=folder, log_warnings=False):
-            description = _describe(folder, checkpoint, whole, free, opset, card)
-            save_bioimageio_package(description, output_path=path)
+        with ValidationContext(root=path.parent, log_warnings=False):
+            save_bioimageio_package(describe(), output_path=path)
     except ValueError as error:
         raise SeglibError(f"The package is not as bioimage.io wants it: {first_line(error)}") from error
 
@@ -82,13 +95,10 @@ def _add_onnx(checkpoint: Checkpoint, made: Portable, free: Freedom, path: Path)
     """Writes ONNX too; returns which sizes all networks of the package take, and the opset, 0 where there is none."""
     try:
         traced = trace_program(made)
-        write_onnx(traced, made, facts(checkpoint, made, traced.free), path)
+        opset = write_onnx(traced, made, facts(checkpoint, made, traced.free), path)
     except SeglibError:  # the package is useful without
         path.unlink(missing_ok=True)
         return free, 0
-    import onnx
-
-    opset = max(one.version for one in onnx.load(path, load_external_data=False).opset_import if not one.domain)
     return Freedom(sides=free.sides and traced.free.sides, batch=free.batch and traced.free.batch), opset
 
 
@@ -122,7 +132,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint, whole: Portable, tensors:
 
 
 def _describe(
-    folder: Path, checkpoint: Checkpoint, whole: Portable, free: Freedom, opset: int, card: Card
+    folder: Path, checkpoint: Checkpoint, made: Portable, free: Freedom, opset: int, card: Card
 ) -> "v0_5.ModelDescr":
     from bioimageio.spec.common import FileDescr
     from bioimageio.spec.model import v0_5
@@ -130,8 +140,7 @@ def _describe(
     def file(name: str) -> FileDescr:
         return FileDescr(source=folder / name)
 
-    axes_in, axes_out = _axes(checkpoint, whole, free)
-    made_of = facts(checkpoint, whole, free)
+    axes_in, axes_out = _axes(checkpoint, made, free)
     inputs = v0_5.InputTensorDescr(
         id=v0_5.TensorId(INPUT),
         description="Grey values as imported",
@@ -151,8 +160,8 @@ def _describe(
     )
     config = v0_5.Config.model_validate(
         {
-            "bioimageio": {"architecture_type": whole.title[:32], "task": "segmentation"},
-            "seglib": {**made_of, "training_data": card.training_data},
+            "bioimageio": {"architecture_type": made.title[:32], "task": "segmentation"},
+            "seglib": {**facts(checkpoint, made, free), "training_data": card.training_data},
         }
     )
     return v0_5.ModelDescr(
@@ -160,7 +169,7 @@ def _describe(
         description=(card.description.strip() or f"Segments {', '.join(checkpoint.names)}.")[:LONGEST_DESCRIPTION],
         authors=[v0_5.Author(name=_clean_author(card.author))],
         license=v0_5.LicenseId(card.licence),
-        tags=_tags(checkpoint, whole),
+        tags=_tags(checkpoint, made),
         covers=[file("cover.png")],
         documentation=file("README.md"),
         inputs=[inputs],
@@ -170,24 +179,22 @@ def _describe(
     )
 
 
-def _axes(checkpoint: Checkpoint, whole: Portable, free: Freedom) -> tuple[list[Any], list[Any]]:
+def _axes(checkpoint: Checkpoint, made: Portable, free: Freedom) -> tuple[list[Any], list[Any]]:
     """Axes of the input and of the output."""
     from bioimageio.spec.model import v0_5
 
     batch = v0_5.BatchAxis() if free.batch else v0_5.BatchAxis(size=1)
-    first = [v0_5.ChannelAxis(channel_names=[f"channel {index + 1}" for index in range(whole.channels)])]
+    first = [v0_5.ChannelAxis(channel_names=[f"channel {index + 1}" for index in range(made.channels)])]
     last = [v0_5.ChannelAxis(channel_names=list(checkpoint.names))]
     taken: list[Any] = [batch, *first]
     given: list[Any] = [batch, *last]
-    names = "zyx"[-len(whole.shape) :]
-    sizes_nm = checkpoint.voxel_size_nm[-len(whole.shape) :]
-    for name, side, step, size_nm in zip(names, whole.shape, whole.stride, sizes_nm, strict=True):
+    names = "zyx"[-len(made.shape) :]
+    sizes_nm = checkpoint.voxel_size_nm[-len(made.shape) :]
+    for name, side, step, size_nm in zip(names, made.shape, made.stride, sizes_nm, strict=True):
         axis = v0_5.AxisId(name)
         size = v0_5.ParameterizedSize(min=side, step=step) if free.sides else side
         scale = size_nm / 1000
-        taken.append(
-            v0_5.SpaceInputAxis(id=axis, size=size, unit="micrometer", scale=scale, concatenable=free.sides)
-        )
+        taken.append(v0_5.SpaceInputAxis(id=axis, size=size, unit="micrometer", scale=scale, concatenable=free.sides))
         like = v0_5.SizeReference(tensor_id=v0_5.TensorId(INPUT), axis_id=axis)
         halo = side // 8
         given.append(
@@ -237,7 +244,7 @@ def _clean_author(text: str) -> str:
     return " ".join(text.replace("/", "-").replace("\\", "-").split())
 
 
-def _tags(checkpoint: Checkpoint, whole: Portable) -> list[str]:
+def _tags(checkpoint: Checkpoint, made: Portable) -> list[str]:
     names: Sequence[str] = [" ".join(name.split()) for name in checkpoint.names]
-    kinds = [checkpoint.config.model.kind, f"{len(whole.shape)}d", "segmentation", "semantic-segmentation", "pytorch"]
+    kinds = [checkpoint.config.model.kind, f"{len(made.shape)}d", "segmentation", "semantic-segmentation", "pytorch"]
     return [*kinds, *names]

@@ -1,6 +1,5 @@
 """Networks as ONNX, for programs that know neither torch nor seglib."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from seglib.sharing.programs import Traced, compare
 MISSING = "ONNX needs the packages onnx, onnxscript and onnxruntime: install them with pip."
 
 
-def write_onnx(traced: Traced, made: Portable, facts: Mapping[str, str], path: Path) -> None:
+def write_onnx(traced: Traced, made: Portable, facts: Mapping[str, str], path: Path) -> int:
     """Writes the network as ONNX: `image` float32 (N, C, *space) -> `probabilities` float32 (N, K, *space), 0–1.
 
-    The facts are its `metadata_props`. What onnxruntime makes of the file is compared with the network, at several
-    sizes where it is free to take them. Raises SeglibError where it differs, where an operation of the network has no
-    counterpart in ONNX, where the weights need more than the 2 GB the format holds, or where a package is missing.
+    The facts are its `metadata_props`; returns its opset. What onnxruntime makes of the file is compared with the
+    network, at several sizes where it is free to take them. Raises SeglibError where it differs, where an operation of
+    the network has no counterpart in ONNX or onnxruntime, where the weights need more than the 2 GB the format holds,
+    or where a package is missing.
     """
     try:
         import onnx
@@ -36,21 +36,25 @@ def write_onnx(traced: Traced, made: Portable, facts: Mapping[str, str], path: P
         assert program is not None
         model = program.model_proto
         _name_axes(model, traced.free)
-        opset = {one.domain or "ai.onnx": one.version for one in model.opset_import}
-        onnx.helper.set_model_props(model, {**facts, "opset": json.dumps(opset)})
+        opset: int = next(one.version for one in model.opset_import if not one.domain)
+        onnx.helper.set_model_props(model, {**facts, "opset": str(opset)})
         onnx.checker.check_model(model)
         onnx.save(model, path)
     except (*EXPORT_ERRORS, onnx.checker.ValidationError) as error:
         raise SeglibError(
             f"{made.title} cannot be written as ONNX: {first_line(error)} A program of torch may still work."
         ) from error
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class in common
+        raise SeglibError(f"onnxruntime cannot run {made.title} as ONNX: {first_line(error)}") from error
 
     def answer(image: Tensor) -> Tensor:
         found: Any = session.run([OUTPUT], {INPUT: image.numpy()})[0]
         return torch.from_numpy(found)
 
     compare(answer, made, traced.free, "The ONNX file")
+    return opset
 
 
 def _name_axes(model: Any, free: Freedom) -> None:

@@ -53,7 +53,7 @@ def readme(checkpoint: Checkpoint, made: Portable, card: Card) -> str:
         "The run was never validated."
         if checkpoint.score is None
         else f"Score on the run's own validation part ({checkpoint.config.validation.best_by}) after epoch "
-        f"{checkpoint.epoch}: {checkpoint.score:.4f}. Before use on other images, segment some of them whose labels are "
+        f"{checkpoint.epoch}: {checkpoint.score:.4f}. Before use on other images, segment some whose labels are "
         "known, and compare."
     )
     lines = [
@@ -61,8 +61,8 @@ def readme(checkpoint: Checkpoint, made: Portable, card: Card) -> str:
         _plain(card.description) or "A network that segments images.",
         f"Trained with Seglib Studio: {made.title}, {checkpoint.step:,} steps.",
         "## What goes in and what comes out",
-        f"Images with {made.channels} channel(s), trained at a voxel size ({', '.join(axes)}) of {size} nm, in patches of "
-        f"{' × '.join(map(str, made.shape))}. Grey values are normalised by numbers measured once on the training "
+        f"Images with {made.channels} channel(s), trained at a voxel size ({', '.join(axes)}) of {size} nm, in patches "
+        f"of {' × '.join(map(str, made.shape))}. Grey values are normalised by numbers measured once on the training "
         "images, never on the image at hand: give them as they come from the microscope, in the same range.",
         "One channel of probabilities for each class; background is not among them. "
         + (

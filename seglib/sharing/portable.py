@@ -32,6 +32,7 @@ class Probabilities(nn.Module):
     sources: Tensor
     centre: Tensor
     scale: Tensor
+    clip: Tensor
 
     def __init__(
         self, network: nn.Module, normalisation: Normalisation | None, activation: Activation, *, planes: bool
@@ -123,15 +124,15 @@ def portable(checkpoint: Checkpoint, *, normalise: bool = True, planes: bool = F
         raise CheckpointError(f"The checkpoint's weights do not fit its own settings: {error}") from error
     for layer in network.modules():
         if type(layer) is SafeConv3d:  # in float32 a plain one is the same, and asks nothing of the sides
-            layer.__class__ = nn.Conv3d
+            layer.__class__ = nn.Conv3d  # type: ignore[assignment]
     normalisation = checkpoint.normalisation
     module = Probabilities(network, normalisation if normalise else None, activation, planes=planes)
-    axes = slice(1, None) if planes else slice(None)
+    first = 1 if planes else 0
     return Portable(
         module=module.eval().requires_grad_(False),
         channels=normalisation.image_channels if normalise else normalisation.channels,
-        shape=shape[axes],
-        stride=model_stride(config.model)[axes],
+        shape=shape[first:],
+        stride=model_stride(config.model)[first:],
         title=(type(config.model).__doc__ or config.model.kind).split(":")[0].strip(),
     )
 
@@ -143,13 +144,12 @@ def is_2d(checkpoint: Checkpoint) -> bool:
 
 def facts(checkpoint: Checkpoint, made: Portable, free: Freedom) -> dict[str, str]:
     """What a program or a person needs to know of a file, as text by name; lists are JSON."""
-    normalisation = (
-        f"part of the model: (grey - {made.module.centre.flatten().tolist()}) * {made.module.scale.flatten().tolist()}, "
-        f"clipped to +-{made.module.clip.flatten().tolist()}, of the image channels {made.module.sources.tolist()}; "
-        "measured once, on the training images"
-        if made.module.normalised
-        else "not part of the model"
+    grey = checkpoint.normalisation
+    formula = (
+        f"(grey - {list(grey.centre)}) * {list(grey.scale)}, clipped to +-{list(grey.clip)}, of the image channels "
+        f"{list(grey.sources)}; measured once, on the training images"
     )
+    axes = ", ".join("ZYX"[-len(made.shape) :])
     return {
         "made_by": "Seglib Studio",
         "run": checkpoint.config.name,
@@ -166,9 +166,9 @@ def facts(checkpoint: Checkpoint, made: Portable, free: Freedom) -> dict[str, st
         "batch": "any number of images" if free.batch else "one image at a time",
         "activation": f"{made.module.activation}, part of the model"
         + ("; the background is what is missing to 1" if made.module.activation == "softmax" else ""),
-        "normalisation": normalisation,
-        "input": f"{INPUT}: float32 (N, C, {', '.join('ZYX'[-len(made.shape) :])})",
-        "output": f"{OUTPUT}: float32 (N, K, {', '.join('ZYX'[-len(made.shape) :])}), a channel a class, no background",
+        "normalisation": f"{'part of the model' if made.module.normalised else 'to be done first'}: {formula}",
+        "input": f"{INPUT}: float32 (N, C, {axes})",
+        "output": f"{OUTPUT}: float32 (N, K, {axes}), a channel a class, no background",
     }
 
 

@@ -1,8 +1,9 @@
 """Networks as programs of torch: `torch.export` (.pt2) and TorchScript (.pt). Neither needs seglib to be run."""
 
+import contextlib
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 import torch.fx.experimental._config as sizes
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
+from torch.jit._trace import TracerWarning
 
 from seglib.errors import SeglibError
 from seglib.sharing.portable import EXPORT_ERRORS, INPUT, Freedom, Portable, check_answer, first_line
@@ -52,7 +54,7 @@ def trace_program(made: Portable) -> Traced:
     ]
     for free, example, dynamic in ways:
         try:
-            with torch.no_grad(), sizes.patch(backed_size_oblivious=True):
+            with _quiet(), torch.no_grad(), sizes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
                 program = torch.export.export(made.module, (example,), dynamic_shapes=dynamic)
             compare(program.module(), made, free, "The exported program")
         except (*EXPORT_ERRORS, SeglibError) as error:
@@ -75,14 +77,11 @@ def write_program(traced: Traced, made: Portable, facts: Mapping[str, str], path
 
 def trace_script(made: Portable) -> Script:
     """The network as TorchScript. Raises SeglibError where torch cannot follow it."""
-    with warnings.catch_warnings():
-        # What depends on the size of the example is found by comparing at another size.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        try:
-            with torch.no_grad():
-                script = torch.jit.trace(made.module, made.images(made.shape), check_trace=False)
-        except EXPORT_ERRORS as error:
-            raise SeglibError(f"{made.title} cannot be written as TorchScript: {first_line(error)}") from error
+    try:
+        with _quiet(), torch.no_grad():
+            script = torch.jit.trace(made.module, made.images(made.shape), check_trace=False)
+    except EXPORT_ERRORS as error:
+        raise SeglibError(f"{made.title} cannot be written as TorchScript: {first_line(error)}") from error
     free = Freedom(sides=True, batch=True)
     try:
         compare(script, made, free, "The TorchScript file")
@@ -99,6 +98,16 @@ def write_script(script: Script, made: Portable, facts: Mapping[str, str], path:
     """
     torch.jit.save(script.module, path, _extra_files={FACTS_FILE: json.dumps(facts)})
     compare(torch.jit.load(path), made, script.free, "The TorchScript file")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings of what comparing with the network would find, or finds to do no harm."""
+    with warnings.catch_warnings():
+        # What depends on the size of the example, and what a network keeps in itself of its last input.
+        warnings.simplefilter("ignore", TracerWarning)
+        warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
+        yield
 
 
 def compare(answer: Callable[[Tensor], Tensor], made: Portable, free: Freedom, what: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,8 +13,9 @@ from seglib.data.splits import Shape
 from seglib.data.volumes import Array, Volume, VoxelSize, open_volume, voxel_text
 from seglib.errors import ConfigError
 from seglib.inference.ensemble import Ensemble, variations_of
+from seglib.inference.layouts import fastest_layout
 from seglib.inference.resample import Resampled, other_grid
-from seglib.inference.tiles import Tiling, plan_tiles
+from seglib.inference.tiles import Tiling, fitting_tile, plan_tiles
 from seglib.inference.windows import Windows, choose_windows, mixes_window
 from seglib.store import Store
 from seglib.store.datasets import VolumeRow
@@ -31,6 +32,8 @@ from seglib.workspace import Workspace
 
 # What volumes have that do not tell how large their voxels are.
 UNKNOWN_NM = (1.0, 1.0, 1.0)
+# How many windows there have to be.
+WORTH_A_TRIAL = 20
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def prepare_job(workspace: Workspace, store: Store, row: VolumeRow, config: Pred
         bytes_per_voxel=need,
         device=device,
     )
+    models = tuple(_arranged(model, windows, grid) for model in models)
     ensemble = _ensemble(config, models, windows)
     notes += [*windows.notes, *_looks(config, ensemble)]
     files = [checkpoint_row(store, *of).sha256 for of in zip(runs, wanted, strict=True)]
@@ -117,6 +121,14 @@ def prepare_job(workspace: Workspace, store: Store, row: VolumeRow, config: Pred
     decides |= {"tile": windows.tile, "device": first.predictor.device.type}
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     return Job(config, ensemble, models, volume, grid, windows, key, tuple(notes))
+
+
+def _arranged(model: TrainedModel, windows: Windows, grid: Shape) -> TrainedModel:
+    """The model in the layout that is faster, where there is enough to predict for a trial to pay."""
+    trial = fitting_tile(windows.tile, model.tile, model.predictor.stride)
+    if math.prod(grid) < WORTH_A_TRIAL * math.prod(trial):
+        return model
+    return replace(model, predictor=fastest_layout(model.predictor, trial))
 
 
 def _ensemble(config: PredictConfig, models: Sequence[TrainedModel], windows: Windows) -> Ensemble:

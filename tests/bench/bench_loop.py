@@ -97,7 +97,7 @@ def bare_steps(volumes: list[Volume]) -> Iterator[None]:
     """Steps of the same network on one fixed batch."""
     setup = prepare(config(), volumes, resume=None)
     batch = setup.sampler.batch(0, setup.config.patches.batch_size)
-    images, target = torch.from_numpy(batch.images), torch.from_numpy(batch.targets)
+    images, target = (torch.from_numpy(part).to(setup.device) for part in (batch.images, batch.targets))
     while True:
         with setup.predictor.autocast():
             logits = setup.learner(images)

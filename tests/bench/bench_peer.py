@@ -96,8 +96,8 @@ def bare(volume: Volume, name: str, seconds: float) -> float:
     assert target is not None
     z, y, x = PEER_PATCH
     cut = np.stack([image[:, :z, :y, :x]] * PEER_BATCH).astype(np.float32) / 128 - 1
-    images = torch.from_numpy(cut).contiguous(memory_format=setup.layout)
-    truth = torch.from_numpy(np.stack([(target[:z, :y, :x] > 0).astype(np.uint8)] * PEER_BATCH))
+    images = torch.from_numpy(cut).to(setup.device).contiguous(memory_format=setup.layout)
+    truth = torch.from_numpy(np.stack([(target[:z, :y, :x] > 0).astype(np.uint8)] * PEER_BATCH)).to(setup.device)
 
     def step() -> None:
         with setup.predictor.autocast():
@@ -112,6 +112,8 @@ def bare(volume: Volume, name: str, seconds: float) -> float:
     while time.perf_counter() - began < seconds:
         step()
         steps += 1
+    if setup.device.type == "cuda":
+        torch.cuda.synchronize()
     return steps * PEER_BATCH / (time.perf_counter() - began)
 
 

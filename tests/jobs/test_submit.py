@@ -103,12 +103,11 @@ def test_a_training_that_ended_early_is_queued_again(store, dataset):
     assert get_run(store, run).status == "queued"
 
 
-def test_a_prediction_is_not_resumed(store, dataset):
+def test_a_prediction_that_was_stopped_is_queued_again(store, dataset):
     trained = submit_training(store, small_config(dataset))
     run = ended(store, submit_prediction(store, PredictConfig(run=trained, volume=1)), "stopped")
-    with pytest.raises(StoreError, match="starts anew"):
-        resume_run(store, run)
-    assert get_run(store, run).status == "stopped"
+    resume_run(store, run)
+    assert get_run(store, run).status == "queued"
 
 
 def run_now(workspace, store, run):
