@@ -279,8 +279,10 @@ def _read_json(path: Path) -> object:
 
 
 def _predict(parsed: argparse.Namespace, workspace: Workspace, store: Store) -> int:
+    from seglib.jobs.submit import submit_prediction
+
     status = 0
-    for run, write in predictions(parsed, workspace, store, _show_progress):
+    for run, write in predictions(parsed, workspace, store, submit_prediction, _show_progress):
         ended = _run_here(workspace, store, run)
         if ended == 0:
             print(f"Written: {write()}")

@@ -82,7 +82,7 @@ def test_every_member_has_a_kind_and_a_sentence_of_its_own():
 
 
 def test_a_prediction_survives_json():
-    config = PredictConfig(run=3, volume=4, overlap=0.5, threshold=0.25)
+    config = PredictConfig(run=3, volume=4, keep="float16", resample=False)
     assert parse_predict_config(json.loads(config.model_dump_json())) == config
 
 

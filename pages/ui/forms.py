@@ -33,6 +33,9 @@ SECTION_ICONS = {
     "checkpoints": ":material/save:",
     "compute": ":material/memory:",
     "sample": ":material/blur_on:",
+    "tiles": ":material/grid_on:",
+    "ensemble": ":material/groups:",
+    "cleaning": ":material/cleaning_services:",
 }
 # A part of more fields than this keeps them folded away: its kind sets them well.
 MANY = 14
@@ -72,6 +75,16 @@ def section(name: str, model: type[BaseModel], default: BaseModel, context: Form
     with st.container(border=True):
         st.markdown(f"**{' '.join(filter(None, (SECTION_ICONS.get(name), plain(name.capitalize()))))}**")
         return _part(name, kinds, getattr(default, name), context)
+
+
+def field_within(path: str, model: type[BaseModel], default: BaseModel, context: FormContext) -> Any:
+    """Draws one field of a part by itself and returns its value, where the rest of the part is drawn elsewhere.
+
+    path: `part.field`; the rest is drawn by `section` with the value under this path in the context's `given`.
+    """
+    part, name = path.split(".")
+    (kind,) = _kinds(model.model_fields[part])
+    return _widget(path, kind.model_fields[name], getattr(getattr(default, part), name), context)
 
 
 def sections(model: type[BaseModel], columns: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -13,6 +13,8 @@ const AHEAD = 8;
 const BEHIND = 2;
 const PLAY_MS = 80;
 const REST_MS = 120; // after a jump nobody knows where to next: wait this long before fetching neighbours
+const TOLD_MS = 2000;
+const COPY_LINK = "Copy link";
 const MOST_ZOOM = 64;
 const AXES = "zyx";
 const COLUMNS = { z: 2, y: 2, x: 1 }; // which axis runs to the right, and which down, in a plane along z, y, x
@@ -214,6 +216,19 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// Browsers give the clipboard to safe addresses only; on others an old command still works.
+async function copied(text, beside) {
+  if (navigator.clipboard && window.isSecureContext) {
+    return navigator.clipboard.writeText(text).then(() => true, () => false);
+  }
+  const area = make("textarea", { value: text, className: "unseen" });
+  beside.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  return done;
+}
+
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 function length(nm) {
@@ -235,9 +250,11 @@ function freshState(shape) {
   return state;
 }
 
-// ?view=<axis>_<plane>[_<zoom>_<cx>_<cy>], centre as a share of the plane
+// ?view=<axis>_<plane>[_<zoom>_<cx>_<cy>], centre as a share of the plane; or, as a person would write it,
+// ?axis=<axis>&plane=<plane>. Planes count from 0. What is written is the first kind.
 function readAddress(state, shape) {
-  const said = new URLSearchParams(location.search).get("view") ?? "";
+  const query = new URLSearchParams(location.search);
+  const said = query.get("view") ?? `${query.get("axis") ?? "z"}_${query.get("plane") ?? ""}`;
   const found = /^([zyx])_(\d{1,7})(?:_([\d.]{1,8})_([\d.]{1,8})_([\d.]{1,8}))?$/.exec(said);
   if (!found) return;
   const axis = AXES.indexOf(found[1]);
@@ -357,7 +374,7 @@ class Viewer {
   picture(layer, plane) {
     const version = encodeURIComponent(layer.version);
     const address = `${layer.url}/${this.state.axis}/${plane}?v=${version}`;
-    const hidden = layer.kind === "labels" ? [...this.state.hidden] : [];
+    const hidden = layer.kind === "labels" && layer.chips ? [...this.state.hidden] : [];
     return { address, hidden, id: hidden.length ? `${address}#${hidden}` : address };
   }
 
@@ -496,7 +513,10 @@ class Viewer {
     this.position = make("output", { className: "position" });
     this.fit = make("button", { type: "button", className: "fit", textContent: "Fit", title: "Show the whole plane (double click)" });
     this.fit.onclick = () => this.setZoom(1, 0.5, 0.5);
-    this.bar.append(this.axisGroup, this.play, this.slider, this.position, this.fit);
+    this.link = make("button", { type: "button", className: "link", textContent: COPY_LINK });
+    this.link.title = "Copy the address of this plane, to come back to it or send it to somebody";
+    this.link.onclick = () => this.copyLink();
+    this.bar.append(this.axisGroup, this.play, this.slider, this.position, this.fit, this.link);
     this.stop();
   }
 
@@ -730,12 +750,24 @@ class Viewer {
     const query = new URLSearchParams(location.search);
     if (query.get("view") === wanted) return;
     query.set("view", wanted);
+    for (const name of ["axis", "plane"]) query.delete(name);
     history.replaceState(history.state, "", `${location.pathname}?${query}${location.hash}`);
+  }
+
+  async copyLink() {
+    this.state.touched = true;
+    clearTimeout(this.writing);
+    this.writeAddress();
+    const done = await copied(location.href, this.root);
+    this.link.textContent = done ? "Copied" : "Copy it from the address bar";
+    clearTimeout(this.telling);
+    this.telling = setTimeout(() => (this.link.textContent = COPY_LINK), TOLD_MS);
   }
 
   close() {
     this.stop();
     clearTimeout(this.writing);
+    clearTimeout(this.telling);
     clearTimeout(this.resting);
     this.ends.abort();
     this.sizes.disconnect();

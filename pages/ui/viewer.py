@@ -6,7 +6,7 @@ through planes never reruns the page: viewer.js fetches them from `/api/planes/â
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ class Layer:
     url: the planes' address up to the axis, such as `/api/planes/volume/3/image`.
     version: changes whenever the data do, or the browser goes on showing what it has.
     opacity: of a label layer at first, 0â€“1.
+    chips: whether the chips of classes hide values of it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Layer:
     kind: Literal["image", "labels"]
     version: str
     opacity: float = 0.5
+    chips: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,15 @@ def volume_layers(
     return image, Layer(CLASSES, f"/api/planes/volume/{volume_id}/{CLASSES}", "labels", read)
 
 
-def prediction_layer(run_id: int, version: str) -> Layer:
-    """The labels a prediction run has written; to be laid on the image of the volume it segmented."""
-    return Layer("prediction", f"/api/planes/prediction/{run_id}/prediction", "labels", version)
+def prediction_layer(
+    run_id: int, version: str, *, layer: str = "prediction", name: str = "prediction", grey: bool = False
+) -> Layer:
+    """A layer of what a prediction run has written; labels are to be laid on the image of the volume it segmented.
+
+    layer: as `seglib.serving.planes.Plane` calls it; name: what its controls are called; grey: shown as an image.
+    """
+    url = f"/api/planes/prediction/{run_id}/{layer}"
+    return Layer(name, url, "image" if grey else "labels", version)
 
 
 def preview_layers(run_id: int, prediction_layer_name: str, version: str) -> tuple[Layer, ...]:
@@ -111,11 +119,7 @@ def show_viewer(
 
 
 def _as_data(panel: Panel) -> dict[str, Any]:
-    layers = [
-        {"name": layer.name, "url": layer.url, "kind": layer.kind, "version": layer.version, "opacity": layer.opacity}
-        for layer in panel.layers
-    ]
-    return {"title": panel.title, "layers": layers}
+    return {"title": panel.title, "layers": [asdict(layer) for layer in panel.layers]}
 
 
 def _chip(value: int, name: str, colour: str | None) -> dict[str, Any]:

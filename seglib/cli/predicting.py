@@ -16,6 +16,8 @@ from seglib.store.runs import get_run
 from seglib.workspace import Workspace
 
 Progress = Callable[[int, int, str], None]
+# Queues a prediction and gives its run id.
+Submit = Callable[[Store, PredictConfig], int]
 
 
 def add_predict(command: argparse.ArgumentParser) -> None:
@@ -43,14 +45,12 @@ def add_predict(command: argparse.ArgumentParser) -> None:
 
 
 def predictions(
-    parsed: argparse.Namespace, workspace: Workspace, store: Store, progress: Progress
+    parsed: argparse.Namespace, workspace: Workspace, store: Store, submit: Submit, progress: Progress
 ) -> Iterator[tuple[int, Callable[[], Path]]]:
     """Queues predictions one by one: the run's id, and what writes its labels once it is finished.
 
     Raises SeglibError where settings, volumes or the output cannot be used; images are imported before anything else.
     """
-    from seglib.jobs.submit import submit_prediction
-
     config = _settings(parsed)
     for run in parsed.run:
         get_run(store, run)
@@ -59,7 +59,7 @@ def predictions(
         parsed.output.mkdir(parents=True, exist_ok=True)
     for volume in volumes:
         row = get_volume(store, volume)
-        run = submit_prediction(store, config.model_copy(update={"volume": volume}))
+        run = submit(store, config.model_copy(update={"volume": volume}))
         # Names of volumes are free text; the id makes them different and safe.
         path = parsed.output / f"{volume}.tif" if len(volumes) > 1 or parsed.output.is_dir() else parsed.output
         print(f"{row.name} → {path}")

@@ -138,8 +138,8 @@ class PredictConfig(Part):
     resample: bool = Field(
         True,
         title="Match voxel size",
-        description="A volume of another voxel size than the run was trained on is predicted at the size the run knows, "
-        "and the result is brought back to the volume's own grid.",
+        description="A volume of another voxel size than the run was trained on is predicted at the size the run "
+        "knows, and the result is brought back to the volume's own grid.",
     )
     keep: Kept = Field(
         "uint8",

@@ -26,7 +26,8 @@ class RunFile:
 
     @property
     def is_checkpoint(self) -> bool:
-        return self.name.startswith("checkpoints/")
+        """Whether it holds a network's weights: a saved state, or a model made for other programs."""
+        return self.name.startswith(("checkpoints/", "models/"))
 
 
 def run_files(workspace: Workspace, run_id: int, *, checkpoints: bool = True) -> list[RunFile]:
@@ -40,7 +41,8 @@ def run_files(workspace: Workspace, run_id: int, *, checkpoints: bool = True) ->
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if path.is_symlink() or not path.is_file() or path.suffix in (".tmp", ".lock"):
+            unfinished = any(part.endswith((".tmp", ".lock")) for part in path.relative_to(root).parts)
+            if unfinished or path.is_symlink() or not path.is_file():
                 continue
             file = RunFile(path, path.relative_to(root).as_posix(), path.stat().st_size)
             if checkpoints or not file.is_checkpoint:

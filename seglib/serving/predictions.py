@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seglib.config.labels import IGNORE, LabelScheme
+from seglib.config.labels import IGNORE, LabelScheme, Task
 from seglib.data.palette import PALETTE
 from seglib.data.volumes import TRUTH, Array, fitting_uint, open_labels
 from seglib.errors import DataError
@@ -94,7 +94,7 @@ class DifferenceView:
     def __init__(self, folder: Path, volume: Path, scheme: LabelScheme) -> None:
         result = result_of(folder)
         # As it was learned: a run of the foreground knows no other classes.
-        task = "foreground" if result.names == ("foreground",) else "classes"
+        task: Task = "foreground" if result.names == ("foreground",) else "classes"
         self._found, truth = open_labels(folder / "labels.zarr", PREDICTION), open_labels(volume, TRUTH)
         if truth.shape != self._found.shape:
             raise DataError("The prediction was made from a volume of another size: predict again.")
@@ -132,5 +132,5 @@ def comparable(names: Sequence[str], scheme: LabelScheme) -> bool:
         return False
     if tuple(names) == ("foreground",):
         return True
-    several = scheme.kind == "classes" and bool(scheme.classes) or scheme.borders is not None
+    several = (scheme.kind == "classes" and bool(scheme.classes)) or scheme.borders is not None
     return several and bool(class_table(scheme.names("classes"), names)[:IGNORE].any())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from seglib.checkpoints import Checkpoint
 from seglib.data.palette import PALETTE
 from seglib.data.pictures import grey_picture, painted, visible_range
-from seglib.inference.predict import decide
+from seglib.inference.deciding import decide
 from seglib.losses import Activation
 from seglib.sharing import Card
 from seglib.sharing.portable import Portable
@@ -49,13 +49,6 @@ def readme(checkpoint: Checkpoint, made: Portable, card: Card) -> str:
     limits = checkpoint.thresholds or (0.5,) * len(checkpoint.names)
     classes = [f"{i}. {_plain(name)} (threshold {limit:.3g})" for i, (name, limit) in
                enumerate(zip(checkpoint.names, limits, strict=True), 1)]  # fmt: skip
-    judged = (
-        "The run was never validated."
-        if checkpoint.score is None
-        else f"Score on the run's own validation part ({checkpoint.config.validation.best_by}) after epoch "
-        f"{checkpoint.epoch}: {checkpoint.score:.4f}. Before use on other images, segment some whose labels are "
-        "known, and compare."
-    )
     lines = [
         f"# {_plain(card.name)}",
         _plain(card.description) or "A network that segments images.",
@@ -74,11 +67,23 @@ def readme(checkpoint: Checkpoint, made: Portable, card: Card) -> str:
         "## Training data",
         _plain(card.training_data) or "Not described.",
         "## Validation",
-        judged,
+        _judged(checkpoint),
         "## Licence",
         f"{card.licence}, by {_plain(card.author)}.",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _judged(checkpoint: Checkpoint) -> str:
+    """How the run found its network on its validation part."""
+    if checkpoint.score is None:
+        return "The run was never validated."
+    # Where nothing is annotated the score is the loss, negative.
+    measure = checkpoint.config.validation.best_by if checkpoint.score >= 0 else "loss, as nothing was labelled"
+    return (
+        f"On the run's own validation part ({measure}) after epoch {checkpoint.epoch}: {abs(checkpoint.score):.4f}. "
+        "Before use on other images, segment some whose labels are known, and compare."
+    )
 
 
 def _middle(values: NDArray[Any]) -> NDArray[Any]:

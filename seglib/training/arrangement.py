@@ -13,6 +13,7 @@ from torch import nn
 from seglib.checkpoints import Checkpoint
 from seglib.config import RunConfig
 from seglib.data.splits import Shape
+from seglib.inference.devices import half_type
 from seglib.inference.predict import Predictor
 from seglib.losses import Loss, total_loss
 
@@ -75,10 +76,14 @@ def _choose_layout(
     network: nn.Module, config: RunConfig, resume: Checkpoint | None, trial: Trial
 ) -> tuple[torch.memory_format, list[str]]:
     asked, plain = config.compute.channels_last, torch.contiguous_format
+    device_type = next(network.parameters()).device.type
     if asked != "auto":
         return (torch.channels_last_3d if asked == "on" else plain), []
     if resume:
         return (torch.channels_last_3d if resume.partial.get("channels_last") else plain), []
+    if device_type == "cpu" and half_type(torch.device("cpu"), config.compute.precision):
+        # Gradients of some networks in bfloat16 with channels last end the process in torch 2.11.
+        return plain, []
     if config.compute.deterministic or config.patches.batch_size * math.prod(config.patches.shape) < LEAST_VOXELS:
         return plain, []
     tried = copy.deepcopy(network)

@@ -228,7 +228,7 @@ def _may_restart(training: Training) -> bool:
 
 
 def _validation(training: Training) -> Iterator[Event]:
-    setup, config, began = training.setup, training.setup.config, time.perf_counter()
+    setup, config, began = training.setup, _as_small(training), time.perf_counter()
     setup.network.eval()
     try:
         judging = Judging(config, setup.names, setup.loss, setup.voxel_size_nm)
@@ -258,6 +258,13 @@ def _validation(training: Training) -> Iterator[Event]:
     # The first validation always makes a best checkpoint, also at Dice 0.
     if better:
         yield CheckpointMade("best", training.checkpoint())
+
+
+def _as_small(training: Training) -> RunConfig:
+    """The run's config, with no more patches at once than memory was found to hold."""
+    config = training.setup.config
+    batch = min(config.patches.batch_size, training.micro)
+    return config.model_copy(update={"patches": config.patches.model_copy(update={"batch_size": batch})})
 
 
 def _score(config: RunConfig, scores: Mapping[str, float]) -> float:

@@ -39,7 +39,7 @@ def test_an_empty_workspace_greets_and_the_demo_trains_and_predicts(server, page
 
     page.get_by_role("button", name="Predict with it").click()
     page.get_by_role("button", name="Segment").click()
-    expect(page.get_by_text("Download as TIFF")).to_be_visible(timeout=RUN_TIMEOUT_MS)
+    expect(page.get_by_role("heading", name="Export")).to_be_visible(timeout=RUN_TIMEOUT_MS)
     expect(metric(page, "Dice (whole volume)")).to_contain_text("0.")
     response = page.request.get(f"{server.url}/api/files/prediction/2/labels.tif")
     downloaded = tifffile.imread(io.BytesIO(response.body()))

@@ -55,7 +55,7 @@ def test_a_resumed_run_is_the_undisturbed_one():
 
 def test_a_batch_too_large_for_the_gpu_is_computed_in_pieces():
     free, _ = torch.cuda.mem_get_info()
-    ballast = torch.empty(max(0, free - 2**30), dtype=torch.uint8, device="cuda")
+    ballast = torch.empty(max(0, free - 3 * 2**30), dtype=torch.uint8, device="cuda")
     settings = on_gpu(
         patches=PatchConfig(shape=(64, 128, 128), batch_size=16),
         model=UNet3DConfig(depth=2, start_channels=16),
