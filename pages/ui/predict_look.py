@@ -130,7 +130,8 @@ def _view(looked: Looked, shown: str, thresholds: tuple[float, ...]) -> None:
         colours = {value: colour for value, (_, colour) in DIFFERENCE.items()}
     elif shown != PREDICTION:
         grey = prediction_layer(looked.run.id, version, layer=shown, name=shown, grey=True)
-        panels.append(Panel(looked.choices[shown], (grey,)))
+        # Two pictures stand side by side: beside the label where there is one, else beside the prediction.
+        panels = [Panel(looked.choices[shown], (grey,)), *([] if volume.has_labels else panels)]
     if volume.has_labels:
         panels.append(Panel("Label", truth))
     show_viewer(

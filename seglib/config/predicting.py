@@ -30,7 +30,7 @@ class TilesConfig(Part):
         ge=0,
         le=0.75,
         title="Overlap",
-        description="Share of the training patch that neighbouring windows have in common. More is smoother and slower.",
+        description="Share of the training patch that neighbouring windows share. More is smoother and slower.",
     )
     blending: Blending = Field(
         "gaussian",
@@ -75,8 +75,8 @@ class EnsembleConfig(Part):
     merging: Merging = Field(
         "mean",
         title="Merge by",
-        description="What becomes of several probabilities of a voxel: their mean, the smallest (only what all find) or "
-        "the largest (what any finds).",
+        description="What becomes of several probabilities of a voxel: their mean, the smallest (only what all find) "
+        "or the largest (what any finds).",
     )
     uncertainty: Uncertainty = Field(
         "none",
@@ -93,8 +93,8 @@ class CleaningConfig(Part):
         (),
         max_length=254,
         title="Thresholds",
-        description="A voxel is labelled where its most likely class is above its threshold: one for all classes or one "
-        "each. None takes what was best on the run's validation part.",
+        description="A voxel is labelled where its most likely class is above its threshold: one for all classes or "
+        "one each. None takes what was best on the run's validation part.",
     )
     smallest: int = Field(
         0,

@@ -159,8 +159,8 @@ def test_a_result_shows_each_of_its_layers_beside_the_label(trained, viewer):
     assert len(shown.options) == 6
     for choice, wanted in (
         ("difference", ["image-0", "difference-1", "image-0", "labels"]),
-        ("probability-1", ["image-0", "prediction", "probability-1", "image-0", "labels"]),
-        ("uncertainty", ["image-0", "prediction", "uncertainty", "image-0", "labels"]),
+        ("probability-1", ["probability-1", "image-0", "labels"]),
+        ("uncertainty", ["uncertainty", "image-0", "labels"]),
     ):
         one(page.selectbox, f"predict.{run}.1.shown").set_value(choice)
         page.run()
