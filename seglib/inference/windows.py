@@ -1,6 +1,7 @@
 """What a network is best shown at once when it predicts: how large windows, and how many of them."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -108,14 +109,23 @@ def _sides(room: int, patch: int, stride: int, margin: int) -> list[tuple[int, i
     """Sides a window can have along an axis, not much smaller than the patch, and how many it takes of each."""
     if patch == 1:
         return [(1, room)]
-    border = rounded_up(margin, stride)
+    whole = rounded_up(room, stride)
     if room <= patch:
-        return [(rounded_up(room, stride), 1)]
-    padded, found = rounded_up(room + 2 * border, stride), []
-    for count in range(1, -(-padded // max(1, patch - 2 * margin)) + 1):
-        side = rounded_up(-(-(padded - 2 * margin) // count) + 2 * margin, stride)
-        found.append((min(side, padded), count))
-    return found
+        return [(whole, 1)]
+    padded = rounded_up(room + 2 * rounded_up(margin, stride), stride)
+    fewest = (padded - 2 * margin) / max(1, patch - 2 * margin)
+    sides = {
+        rounded_up(math.ceil((padded - 2 * margin) / count) + 2 * margin, stride)
+        for count in range(2, math.ceil(fewest) + 1)
+    }
+    found = [(side, _count(padded, side, stride, margin)) for side in sorted({patch, *sides}) if side < room]
+    return [*found, (whole, 1)]
+
+
+def _count(padded: int, side: int, stride: int, margin: int) -> int:
+    """How many windows `plan_tiles` takes."""
+    step = max(stride, (side - 2 * margin) // stride * stride)
+    return 1 + -(-(padded - side) // step)
 
 
 def _inside(margins: Shape, tile: Shape) -> Shape:

@@ -112,7 +112,6 @@ def prepare_job(workspace: Workspace, store: Store, row: VolumeRow, config: Pred
         bytes_per_voxel=need,
         device=device,
     )
-    models = tuple(_arranged(model, windows, grid) for model in models)
     ensemble = _ensemble(config, models, windows)
     notes += [*windows.notes, *_looks(config, ensemble)]
     files = [checkpoint_row(store, *of).sha256 for of in zip(runs, wanted, strict=True)]
@@ -123,12 +122,14 @@ def prepare_job(workspace: Workspace, store: Store, row: VolumeRow, config: Pred
     return Job(config, ensemble, models, volume, grid, windows, key, tuple(notes))
 
 
-def _arranged(model: TrainedModel, windows: Windows, grid: Shape) -> TrainedModel:
-    """The model in the layout that is faster, where there is enough to predict for a trial to pay."""
-    trial = fitting_tile(windows.tile, model.tile, model.predictor.stride)
-    if math.prod(grid) < WORTH_A_TRIAL * math.prod(trial):
-        return model
-    return replace(model, predictor=fastest_layout(model.predictor, trial))
+def arranged(job: Job) -> Job:
+    """The job with its networks in the layout that is faster, where there is enough to predict for a trial to pay."""
+    windows, first = job.windows, job.models[0]
+    trial = fitting_tile(windows.tile, first.tile, _stride(job.models))
+    if math.prod(job.grid) < WORTH_A_TRIAL * math.prod(trial):
+        return job
+    models = tuple(replace(model, predictor=fastest_layout(model.predictor, trial)) for model in job.models)
+    return replace(job, models=models, ensemble=_ensemble(job.config, models, windows))
 
 
 def _ensemble(config: PredictConfig, models: Sequence[TrainedModel], windows: Windows) -> Ensemble:

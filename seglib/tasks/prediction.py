@@ -20,7 +20,7 @@ from seglib.store import Store
 from seglib.store.datasets import get_volume
 from seglib.store.runs import RunRow
 from seglib.tasks.labelling import Labelling
-from seglib.tasks.looking import Job, prepare_job
+from seglib.tasks.looking import Job, arranged, prepare_job
 from seglib.tasks.written import (
     PROBABILITIES,
     UNCERTAINTY,
@@ -75,7 +75,7 @@ def tiles_before(job: Job, done: Sequence[int]) -> int:
 
 def _predict(job: Job, unfinished: Unfinished, kept: Kept, stop: Stop, total: int) -> Generator[Event, None, bool]:
     """Goes over the volume from where it was left; whether it was stopped."""
-    size, names = job.grid_voxel_size_nm, job.models[0].names
+    job, size, names = arranged(job), job.grid_voxel_size_nm, job.models[0].names
     arrays: dict[str, zarr.Array] = {PROBABILITIES: unfinished.array(PROBABILITIES, job.grid, job.kind, size, names)}
     if job.config.ensemble.uncertainty != "none":
         arrays[UNCERTAINTY] = unfinished.array(UNCERTAINTY, job.grid, "uint8", size, (UNCERTAINTY,))
