@@ -54,7 +54,7 @@ def links(section: AppTest) -> list[str]:
 
 
 def test_only_layers_that_are_there_can_be_chosen(section, trained):
-    assert [text.split(":")[0] for text in one(section.selectbox, "layer").options] == ["Labels"]
+    assert [text.split(":")[0] for text in one(section.selectbox, "layer").options] == ["Labels", "Probabilities"]
     assert len(one(section.selectbox, "format.labels").options) == len(FORMATS)
     group = zarr.create_group(store=str(trained.prediction(RUN) / "uncertainty.zarr"), zarr_format=3)
     shape = get_volume(open_store(trained), get_run(open_store(trained), RUN).config["volume"]).shape_zyx
@@ -63,7 +63,9 @@ def test_only_layers_that_are_there_can_be_chosen(section, trained):
     section.run()
     one(section.selectbox, "layer").set_value("uncertainty")
     section.run()
-    assert [text.split(":")[0] for text in one(section.selectbox, "layer").options] == ["Labels", "Uncertainty"]
+    assert [text.split(":")[0] for text in one(section.selectbox, "layer").options] == [
+        "Labels", "Probabilities", "Uncertainty",
+    ]  # fmt: skip
     assert len(one(section.selectbox, "format.uncertainty").options) == 5  # no pictures
 
 
@@ -109,7 +111,8 @@ def test_what_goes_wrong_is_said_and_nothing_is_offered(section, trained, monkey
     make(section)
     assert any("The disk is full" in error.value.replace("\\", "") for error in section.error)
     assert links(section) == []
-    assert [path.name for path in trained.prediction(RUN).iterdir()] == ["labels.zarr"]
+    left = sorted(path.name for path in trained.prediction(RUN).iterdir())
+    assert left == ["labels.zarr", "probabilities.zarr", "result.json"]
 
 
 def test_a_prediction_without_files_says_so(trained):
