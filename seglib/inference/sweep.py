@@ -154,7 +154,7 @@ class _Sweep:
         """Finished planes from the plane `first` of the volume on."""
         z_axis, y_axis, x_axis = self.tiling.axes
         base, end = z_axis.border + first, z_axis.border + z_axis.length
-        rows = self._rows([i for i in range(len(z_axis.starts)) if base < z_axis.reach(i)[1]])
+        rows = self._rows(z_axis.touching(base, end))
         before = len(z_axis.starts) - sum(map(len, rows))
         sums = self._zeros(0)
         with Prefetcher(lambda number: self._read(rows[number]), first=0, last=len(rows), threads=1, ahead=1) as reader:

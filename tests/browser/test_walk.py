@@ -249,7 +249,7 @@ def test_labels_are_read_anew_without_importing_again(server, page: Page, tmp_pa
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("button", name="Save")).to_be_disabled()
     page.get_by_text("Show what is learned").click()
-    expect(page.get_by_role("button", name="border")).to_be_visible()
+    expect(page.get_by_role("button", name="border", exact=True)).to_be_visible()
     page.get_by_role("button", name="Train on this").click()
     expect(page.get_by_text("Classes: object, border")).to_be_visible()
 

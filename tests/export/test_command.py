@@ -15,7 +15,8 @@ def test_a_prediction_is_written_where_it_is_asked_for(trained, tmp_path, capsys
     assert f"Written: {path}" in capsys.readouterr().out
     labels = open_labels(trained.prediction(2) / "labels.zarr", "prediction")[:]
     np.testing.assert_array_equal(tifffile.imread(path), labels)
-    assert [one.name for one in trained.prediction(2).iterdir()] == ["labels.zarr"]
+    left = sorted(one.name for one in trained.prediction(2).iterdir())
+    assert left == ["labels.zarr", "probabilities.zarr", "result.json"]
 
 
 def test_a_movie_takes_its_rate_from_the_options(trained, tmp_path):
@@ -30,7 +31,7 @@ def test_a_movie_takes_its_rate_from_the_options(trained, tmp_path):
     [
         (["1"], "Run 1 is a training"),
         (["99"], "99"),
-        (["2", "--layer", "probabilities"], "has no probabilities"),
+        (["2", "--layer", "uncertainty"], "has no uncertainty"),
         (["2", "--layer", "uncertainty", "--format", "mp4"], "only be made of labels"),
         (["2", "--format", "png", "--plane", "8"], "planes 0 to 7"),
     ],
