@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages.ui.background import Background, show_work, start_work
-from pages.ui.frame import errors_shown, services
+from pages.ui.frame import errors_shown, file_size, services
 from seglib.errors import WorkCancelled
 from seglib.export import FORMATS, Export, View, Watch, export_file, layers_there
 from seglib.jobs.importing import Cancelled, Progress
@@ -108,9 +108,6 @@ def _make(state: Background, export: Export, key: str) -> None:
 
 
 def _offer(export: Export, path: Path) -> None:
-    size = path.stat().st_size
-    amount = (
-        f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-    )
+    amount = file_size(path.stat().st_size)
     address = f"/api/files/prediction/{export.run_id}/{path.name}"
     st.link_button(f"Download {export.kind.label} ({amount})", address, icon=":material/download:", type="primary")

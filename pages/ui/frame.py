@@ -31,6 +31,11 @@ def services() -> Services:
     return Services(workspace, open_store(workspace))
 
 
+def file_size(size: int) -> str:
+    """“1.23 GB”, “4.5 MB” or “6.7 kB” of a number of bytes."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
 def plain(text: str) -> str:
     """A user's text for a place that understands Markdown: shown as typed, never as links, images or formulas."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:&@/^=])", r"\\\1", text.replace("\n", " "))

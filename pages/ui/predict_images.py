@@ -1,13 +1,11 @@
 """New images to predict, imported without labels in the background, so that predicting takes one step."""
 
-from dataclasses import replace
-
 import streamlit as st
 
 from pages.ui.background import Background, show_work, start_work
 from pages.ui.folder_browser import browse
 from pages.ui.frame import services
-from seglib.ingest import Desk, Door, ImportRequest, import_dataset
+from seglib.ingest import Door, import_images
 from seglib.jobs.importing import Cancelled, Progress
 
 # Id of the data set that was made of new images last; it is chosen then.
@@ -38,11 +36,8 @@ def _begin(state: Background, path: str) -> None:
     workspace, store = services().workspace, services().store
 
     def work(progress: Progress, cancelled: Cancelled) -> int:
-        with Desk(workspace) as desk:
-            proposal = desk.find(Door(path=path), progress=progress, cancelled=cancelled)
-            items = tuple(replace(item, labels=()) for item in proposal.items)
-            request = ImportRequest(name=proposal.name or "New images", items=items)
-            return import_dataset(workspace, store, request, progress=progress, cancelled=cancelled)
+        door = Door(path=path)
+        return import_images(workspace, store, door, name="New images", progress=progress, cancelled=cancelled)
 
     def imported(dataset: int) -> None:
         st.session_state[OPENED] = dataset

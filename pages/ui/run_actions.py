@@ -5,7 +5,7 @@ import time
 import streamlit as st
 
 from pages.ui.cloning import open_clone
-from pages.ui.frame import errors_shown, plain, services
+from pages.ui.frame import errors_shown, file_size, plain, services
 from seglib.config import parse_run_config
 from seglib.errors import ConfigError, SeglibError
 from seglib.jobs.submit import LONGEST_NAME, extend_run, resume_run
@@ -158,5 +158,4 @@ def _weights(run: RunRow) -> int | None:
 
 
 def _amount(files: list[RunFile]) -> str:
-    size = sum(file.size for file in files)
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    return file_size(sum(file.size for file in files))

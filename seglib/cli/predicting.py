@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -90,21 +89,15 @@ def _settings(parsed: argparse.Namespace) -> PredictConfig:
 
 
 def _volumes(parsed: argparse.Namespace, workspace: Workspace, store: Store, progress: Progress) -> list[int]:
+    from seglib.ingest import Door, import_images
+
     if parsed.volume:
         return list(parsed.volume)
-    dataset = parsed.dataset or _imported(parsed.image, workspace, store, progress)
+    dataset = parsed.dataset
+    if dataset is None:
+        door = Door(path=parsed.image, confined=False)
+        dataset = import_images(workspace, store, door, name="My data", progress=progress, note=print)
     volumes = [row.id for row in get_dataset(store, dataset).volumes]
     if not volumes:
         raise DataError(f"Data set {dataset} has no volumes.")
     return volumes
-
-
-def _imported(images: str, workspace: Workspace, store: Store, progress: Progress) -> int:
-    """Imports images without labels and returns the id of their data set."""
-    from seglib.ingest import Desk, Door, ImportRequest, import_dataset
-
-    with Desk(workspace) as desk:
-        proposal = desk.find(Door(path=images, confined=False), progress=progress)
-        items = tuple(replace(item, labels=()) for item in proposal.items)
-        request = ImportRequest(name=proposal.name or "My data", items=items)
-        return import_dataset(workspace, store, request, progress=progress, note=print)

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from seglib.data.normalise import Normalisation
 from seglib.data.splits import Shape
 from seglib.data.volumes import Array
-from seglib.inference.deciding import decide as decide
-from seglib.inference.deciding import evidence as evidence
 from seglib.inference.sweep import Look, Source, Start, columns_of, sweep, tiles_of
 from seglib.inference.tiles import Tiling, margins_of, plan_tiles
 from seglib.losses import Activation

@@ -6,10 +6,8 @@ voxel as it would in one pass over everything. The windows of the tiles add up t
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,16 +57,6 @@ class Tiling:
     """The tiles of a volume, along z, y and x."""
 
     axes: tuple[AxisTiles, AxisTiles, AxisTiles]
-
-    @cached_property
-    def count(self) -> int:
-        """How many tiles there are."""
-        return math.prod(len(axis.starts) for axis in self.axes)
-
-    @property
-    def tile(self) -> Shape:
-        z, y, x = (axis.tile for axis in self.axes)
-        return z, y, x
 
 
 def plan_tiles(

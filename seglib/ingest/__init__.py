@@ -9,7 +9,7 @@ from seglib.data.pairing import Item, Proposal
 from seglib.data.planning import ImportRequest
 from seglib.ingest.demo import make_demo
 from seglib.ingest.gathering import Door
-from seglib.ingest.importing import Desk, already_imported, import_dataset
+from seglib.ingest.importing import Desk, already_imported, import_dataset, import_images
 from seglib.ingest.looking import Preview
 from seglib.ingest.making import make_dataset, make_files
 
@@ -22,6 +22,7 @@ __all__ = [
     "Proposal",
     "already_imported",
     "import_dataset",
+    "import_images",
     "make_dataset",
     "make_demo",
     "make_files",

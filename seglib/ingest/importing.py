@@ -114,6 +114,28 @@ class Desk:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def import_images(
+    workspace: Workspace,
+    store: Store,
+    door: Door,
+    *,
+    name: str,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+    note: Callable[[str], None] | None = None,
+) -> int:
+    """Imports all images behind a door, without their labels, and returns the id of the data set.
+
+    name: of the data set where the files suggest none; the rest is as for `import_dataset`.
+    """
+    with Desk(workspace) as desk:
+        # Until it is imported, what was unpacked lies in the desk.
+        proposal = desk.find(door, progress=progress, cancelled=cancelled)
+        items = tuple(replace(item, labels=()) for item in proposal.items)
+        request = ImportRequest(name=proposal.name or name, items=items)
+        return import_dataset(workspace, store, request, progress=progress, cancelled=cancelled, note=note)
+
+
 def import_dataset(
     workspace: Workspace,
     store: Store,

@@ -33,16 +33,13 @@ def forecast_prediction(workspace: Workspace, store: Store, volume: VolumeRow, c
     """Loads the runs of a prediction and plans it as the job will, without reading a voxel. Takes up to seconds."""
     from seglib.inference.sweep import tiles_of
     from seglib.tasks.looking import prepare_job, thresholds_of
-    from seglib.tasks.trained import bytes_per_voxel, trained_checkpoint
 
     try:
         job = prepare_job(workspace, store, volume, config)
         thresholds_of(job)
-        checkpoint = trained_checkpoint(workspace, store, config.run, config.checkpoint)
     except SeglibError as error:
         return Forecast(problem=str(error))
     device = job.ensemble.device
-    per_voxel = bytes_per_voxel(checkpoint, device, config.compute.precision)
     voxels, window = math.prod(volume.shape_zyx), job.windows.tile
     kept = {"classes": 0, "uint8": job.classes, "float16": 2 * job.classes}[config.keep]
     tiles = tiles_of(job.tiling, job.volume.channels, device)
@@ -50,7 +47,7 @@ def forecast_prediction(workspace: Workspace, store: Store, volume: VolumeRow, c
         tiles=tiles,
         window=window,
         looks=len(job.ensemble.predictors) * len(job.ensemble.variations),
-        memory_bytes=int(per_voxel * math.prod(window) * min(tiles, job.windows.batch_size)),
+        memory_bytes=int(job.bytes_per_voxel * math.prod(window) * min(tiles, job.windows.batch_size)),
         disk_bytes=voxels * (1 + kept + (config.ensemble.uncertainty != "none")),
         device=str(device),
         notes=job.notes,

@@ -21,8 +21,9 @@ from seglib.data.volumes import (
     scales_of,
 )
 from seglib.events import Event, Note, Progress
+from seglib.export.sources import LABELS, PREDICTION, PROBABILITIES, UNCERTAINTY
 from seglib.inference.cleanup import Slabs, cleaned, passes, slab_starts
-from seglib.inference.predict import decide
+from seglib.inference.deciding import decide
 from seglib.inference.resample import Resampled
 from seglib.store import Store
 from seglib.store.datasets import VolumeRow
@@ -30,9 +31,6 @@ from seglib.store.runs import RunRow, get_run
 from seglib.tasks.looking import Job, thresholds_of
 from seglib.tasks.measuring import Comparison, find_comparison, seen_in_training
 from seglib.tasks.written import (
-    LABELS,
-    PROBABILITIES,
-    UNCERTAINTY,
     UNFINISHED,
     Result,
     Unfinished,
@@ -43,7 +41,6 @@ from seglib.tasks.written import (
 )
 from seglib.workspace import Workspace
 
-PREDICTION_LAYER = "prediction"
 # Voxels that are looked at at once, over all classes.
 AT_ONCE = 2**24
 
@@ -118,7 +115,7 @@ class Labelling:
                 return True
             self._place(scratch, thresholds)
         if comparison:
-            made = open_labels(self.workspace.prediction(self.run.id) / "labels.zarr", PREDICTION_LAYER)
+            made = open_labels(self.workspace.prediction(self.run.id) / "labels.zarr", PREDICTION)
             yield from comparison.measured(made, surfaces=self.job.config.surfaces)
             yield Note(f"Scores are over {comparison.extent}. {seen_in_training(self.store, self.row, trained)}")
         elif self.job.volume.labels is not None:
@@ -144,8 +141,8 @@ class Labelling:
         volume, values = self.job.volume, self.job.models[0].values
         table = np.array([0, *values], fitting_uint(max(values)))
         levels = levels_of(volume.shape_zyx, volume.voxel_size_nm)
-        group = label_group(scratch / f"{LABELS}.zarr", PREDICTION_LAYER)
-        group.attrs.update(labels_description(name=PREDICTION_LAYER, scales=scales_of(levels, volume.voxel_size_nm)))
+        group = label_group(scratch / f"{LABELS}.zarr", PREDICTION)
+        group.attrs.update(labels_description(name=PREDICTION, scales=scales_of(levels, volume.voxel_size_nm)))
         with ExitStack() as stack:
             labels = stack.enter_context(layer_writer(group, levels, channels=0, dtype=table.dtype, average=False))
             kept = [(layer, stack.enter_context(self._coarser(name, layer, scratch))) for name, layer in self._kept()]

@@ -40,7 +40,8 @@ WORTH_A_TRIAL = 20
 class Job:
     """A prediction about to be made.
 
-    grid: shape (z, y, x) of what the network sees; key: of all that decides its probabilities, see `Progress`.
+    grid: shape (z, y, x) of what the network sees; bytes_per_voxel: of memory its windows take.
+    key: of all that decides its probabilities, see `Kept`.
     notes: what there is to say of it.
     """
 
@@ -50,6 +51,7 @@ class Job:
     volume: Volume
     grid: Shape
     windows: Windows
+    bytes_per_voxel: float
     key: str
     notes: tuple[str, ...]
 
@@ -119,7 +121,7 @@ def prepare_job(workspace: Workspace, store: Store, row: VolumeRow, config: Pred
     decides |= {"compute": {"precision": config.compute.precision}, "files": files, "data": row.fingerprint}
     decides |= {"tile": windows.tile, "device": first.predictor.device.type}
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-    return Job(config, ensemble, models, volume, grid, windows, key, tuple(notes))
+    return Job(config, ensemble, models, volume, grid, windows, need, key, tuple(notes))
 
 
 def arranged(job: Job) -> Job:

@@ -15,6 +15,7 @@ from seglib.data.targets import learn, margin
 from seglib.data.volumes import Array, Volume, VoxelSize
 from seglib.errors import ConfigError
 from seglib.events import Event, Measured, Note
+from seglib.inference.deciding import class_table
 from seglib.metrics.contingency import count_pairs
 from seglib.metrics.instances import count_instances, instance_scores
 from seglib.metrics.overlap import absent, count_confusion, no_confusion, overlap_scores
@@ -39,16 +40,9 @@ class Comparison:
     def __init__(self, truth: Array, scheme: LabelScheme, task: Task, model: TrainedModel, size: VoxelSize) -> None:
         self._truth, self._scheme, self._task, self._model = truth, scheme, task, model
         self._voxel_size_nm = size
-        names = scheme.names(task)
-        # Class id of the labels -> class id of the model; classes the model does not know are background to it.
-        if len(names) == len(model.names) == 1:
-            known = [1]
-        else:
-            known = [model.names.index(name) + 1 if name in model.names else 0 for name in names]
-        self.comparable = any(known)
-        self._ids = np.zeros(256, np.uint8)
-        self._ids[1 : len(known) + 1] = known
-        self._ids[IGNORE] = IGNORE
+        # Class id of the labels -> class id of the model.
+        self._ids = class_table(scheme.names(task), model.names)
+        self.comparable = bool(self._ids[:IGNORE].any())
         self._confusion = no_confusion(len(model.values))
 
     def add(self, z: int, planes: NDArray[Any]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from seglib.config import parse_predict_config
 from seglib.errors import OutOfMemory
 from seglib.events import Ended, Event, Note, Progress, Started
+from seglib.export.sources import PROBABILITIES, UNCERTAINTY
 from seglib.inference.devices import is_out_of_memory
 from seglib.inference.ensemble import entropy
 from seglib.inference.sweep import Block, columns_of, sweep, tiles_of
@@ -22,8 +23,6 @@ from seglib.store.runs import RunRow
 from seglib.tasks.labelling import Labelling
 from seglib.tasks.looking import Job, arranged, prepare_job
 from seglib.tasks.written import (
-    PROBABILITIES,
-    UNCERTAINTY,
     UNFINISHED,
     BlockWriter,
     Kept,

@@ -28,7 +28,6 @@ from seglib.data.volumes import VoxelSize, create_array, image_description, scal
 from seglib.errors import SeglibError
 from seglib.losses import Activation
 
-PROBABILITIES, UNCERTAINTY, LABELS = "probabilities", "uncertainty", "labels"
 UNFINISHED = "unfinished"
 Kind = Literal["uint8", "float16"]
 # Blocks that wait to be written.

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from seglib.config import RunConfig
 from seglib.config.labels import IGNORE
 from seglib.data.parts import TrainingPart
-from seglib.inference.predict import Predictor, decide, predict_slabs
+from seglib.inference.deciding import decide
+from seglib.inference.predict import Predictor, predict_slabs
 
 MOST = (8, 512, 512)
 COARSE = 32

@@ -17,7 +17,8 @@ from seglib.data.patches import grid_starts
 from seglib.data.splits import Shape
 from seglib.data.volumes import VoxelSize
 from seglib.events import ValidationProgress
-from seglib.inference.predict import Predictor, count_tiles, decide, evidence, predict_slabs
+from seglib.inference.deciding import decide, evidence
+from seglib.inference.predict import Predictor, count_tiles, predict_slabs
 from seglib.inference.tiles import fitting_tile
 from seglib.losses import Activation, Loss
 from seglib.metrics.overlap import (

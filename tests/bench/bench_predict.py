@@ -21,9 +21,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -31,26 +32,35 @@ import torch
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 
-from seglib.config import BlockSplitConfig, ComputeConfig, LengthConfig, RunConfig, TilesConfig, UNet3DConfig
+from seglib.config import (
+    BlockSplitConfig,
+    ComputeConfig,
+    DeviceConfig,
+    LengthConfig,
+    PredictConfig,
+    RunConfig,
+    TilesConfig,
+    UNet3DConfig,
+)
 from seglib.data.normalise import between
 from seglib.data.volumes import Array, Volume, create_volume, open_volume
-from seglib.events import StepDone
+from seglib.events import CheckpointMade
 from seglib.inference.devices import half_type
 from seglib.inference.ensemble import Ensemble
 from seglib.inference.layouts import fastest_layout
 from seglib.inference.predict import Predictor
-from seglib.inference.sweep import sweep
+from seglib.inference.sweep import Block, sweep
 from seglib.inference.tiles import plan_tiles
 from seglib.inference.windows import choose_windows
 from seglib.models import build_model, model_stride
+from seglib.tasks.trained import load_model
 from seglib.tasks.written import encoded
 from seglib.training.cost import estimate_cost
-from seglib.training.loop import _run
-from seglib.training.setup import prepare
-from seglib.training.state import Training
+from seglib.training.loop import train
 from tests.bench.bench_quality import JUDGED, first_judged, read, suggested
 
 LEAST, MOST_DISK_COST, MOST_MEMORY_GB = 3.0, 0.10, 2.0
+VOXEL_NM = (10.0, 10.0, 10.0)
 BATCHES = (1, 2, 4, 8, 16)
 
 
@@ -63,13 +73,12 @@ def learned(volume: Volume, steps: int, device: str) -> tuple[Predictor, RunConf
             "compute": ComputeConfig(device=device),
         }
     )
-    setup = prepare(config, [volume], resume=None)
-    for event in _run(Training(setup, lambda: False, 0)):
-        if isinstance(event, StepDone) and event.step >= steps:
-            break
-    setup.network.eval()
-    setup.predictor.network.eval()
-    return setup.predictor, config
+    checkpoint = None
+    for event in train(config, [volume]):
+        if isinstance(event, CheckpointMade) and event.kind == "last":
+            checkpoint = event.checkpoint
+    assert checkpoint is not None
+    return load_model(checkpoint, PredictConfig(run=1, volume=1, compute=DeviceConfig(device=device))).predictor, config
 
 
 def arranged(predictor: Predictor, config: RunConfig) -> Predictor:
@@ -78,27 +87,39 @@ def arranged(predictor: Predictor, config: RunConfig) -> Predictor:
     return fastest_layout(own, config.patches.shape)
 
 
-def ours(predictor: Predictor, config: RunConfig, image: Array) -> NDArray[np.uint8]:
-    """Probabilities of the first class in steps of 1/255."""
-    room = image.shape[1:]
-    half = predictor.half is not None
-    cost = estimate_cost(config, inputs=int(image.shape[0]), classes=1, half=half)
+def blocks(predictor: Predictor, config: RunConfig, image: Array) -> Iterator[Block]:
+    """What comes out of a sweep as a prediction makes it."""
+    room, patch = image.shape[1:], config.patches.shape
+    cost = estimate_cost(config, inputs=int(image.shape[0]), classes=1, half=predictor.half is not None)
     windows = choose_windows(
         TilesConfig(),
         room,
         network=predictor.network,
-        patch=config.patches.shape,
+        patch=patch,
         stride=predictor.stride,
-        bytes_per_voxel=cost.prediction_bytes / (config.patches.batch_size * float(np.prod(config.patches.shape))),
+        bytes_per_voxel=cost.prediction_bytes / (config.patches.batch_size * float(np.prod(patch))),
         device=predictor.device,
     )
     tiling = plan_tiles(room, windows.tile, predictor.stride, windows.margins, blending="gaussian", mirrored=True)
     ensemble = Ensemble([predictor])
-    result = np.empty(room, np.uint8)
-    for block in sweep(tiling, ensemble.source(image), ensemble.look(1, windows.batch_size)):
+    yield from sweep(tiling, ensemble.source(image), ensemble.look(1, windows.batch_size))
+
+
+def written(found: Iterator[Block], target: Any) -> int:
+    """Writes the first class's probabilities, in steps of 1/255, to an array (1, Z, Y, X); the number of tiles."""
+    tiles = 0
+    for block in found:
         (z, y, x), (_, dz, dy, dx) = block.start, block.values.shape
-        result[z : z + dz, y : y + dy, x : x + dx] = encoded(block.values[:1], "uint8")[0]
-    return result
+        target[:, z : z + dz, y : y + dy, x : x + dx] = encoded(block.values[:1], "uint8")
+        tiles = block.tiles_done
+    return tiles
+
+
+def ours(predictor: Predictor, config: RunConfig, image: Array) -> NDArray[np.uint8]:
+    """Probabilities of the first class in steps of 1/255."""
+    result = np.empty((1, *image.shape[1:]), np.uint8)
+    written(blocks(predictor, config, image), result)
+    return result[0]
 
 
 def peers(predictor: Predictor, config: RunConfig, image: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
@@ -164,7 +185,7 @@ def from_disk(megavoxels: int) -> bool:
         side, depth = 4096, max(8, megavoxels * 10**6 // 4096**2)
         path = Path(folder) / "volume.zarr"
         array = create_volume(
-            path, name="large", shape_czyx=(1, depth, side, side), dtype=np.uint8, voxel_size_nm=(10.0, 10.0, 10.0)
+            path, name="large", shape_czyx=(1, depth, side, side), dtype=np.uint8, voxel_size_nm=VOXEL_NM
         )
         rng = np.random.default_rng(0)
         for z in range(0, depth, 4):
@@ -203,7 +224,7 @@ def part(path: Path, kind: str) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     began = time.perf_counter()
-    tiles = ours_to_nothing(predictor, config, image)
+    tiles = ours_to_disk(predictor, config, image)
     seconds = time.perf_counter() - began
     over.set()
     watcher.join()
@@ -211,28 +232,14 @@ def part(path: Path, kind: str) -> None:
     print(json.dumps({"rate": voxels / seconds / 1e6, "grown_gb": (most[0] - before) / 2**30, "tiles": tiles}))
 
 
-def ours_to_nothing(predictor: Predictor, config: RunConfig, image: Array) -> int:
+def ours_to_disk(predictor: Predictor, config: RunConfig, image: Array) -> int:
     """Predicts and writes to an array on disk, as a prediction does; the number of tiles."""
+    shape = (1, *image.shape[1:])
     with tempfile.TemporaryDirectory() as folder:
         target = create_volume(
-            Path(folder) / "found.zarr", name="found", shape_czyx=(1, *image.shape[1:]), dtype=np.uint8,
-            voxel_size_nm=(10.0, 10.0, 10.0),
-        )  # fmt: skip
-        cost = estimate_cost(config, inputs=1, classes=1, half=predictor.half is not None)
-        windows = choose_windows(
-            TilesConfig(), image.shape[1:], network=predictor.network, patch=config.patches.shape,
-            stride=predictor.stride, device=predictor.device,
-            bytes_per_voxel=cost.prediction_bytes / (config.patches.batch_size * float(np.prod(config.patches.shape))),
-        )  # fmt: skip
-        tiling = plan_tiles(
-            image.shape[1:], windows.tile, predictor.stride, windows.margins, blending="gaussian", mirrored=True
+            Path(folder) / "found.zarr", name="found", shape_czyx=shape, dtype=np.uint8, voxel_size_nm=VOXEL_NM
         )
-        ensemble, done = Ensemble([predictor]), 0
-        for block in sweep(tiling, ensemble.source(image), ensemble.look(1, windows.batch_size)):
-            (z, y, x), (_, dz, dy, dx) = block.start, block.values.shape
-            target[:, z : z + dz, y : y + dy, x : x + dx] = encoded(block.values, "uint8")
-            done = block.tiles_done
-        return done
+        return written(blocks(predictor, config, image), target)
 
 
 def main() -> int:

@@ -9,7 +9,8 @@ from torch import nn
 
 from seglib.config import UNet2DConfig
 from seglib.data.normalise import between
-from seglib.inference.predict import Predictor, count_tiles, decide, foreground_probabilities, predict_slabs
+from seglib.inference.deciding import decide
+from seglib.inference.predict import Predictor, count_tiles, foreground_probabilities, predict_slabs
 from seglib.models import build_model
 
 LOW, HIGH = (0.0, -1.0), (2.0, 1.0)

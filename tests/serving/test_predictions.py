@@ -13,11 +13,12 @@ from seglib.config.labels import Borders, LabelClass, LabelScheme
 from seglib.data.palette import PALETTE
 from seglib.data.volumes import create_labels, create_volume
 from seglib.errors import DataError, SeglibError
+from seglib.export.sources import PROBABILITIES, UNCERTAINTY
 from seglib.inference.deciding import decide
 from seglib.serving import predictions
 from seglib.serving.planes import JPEG, PNG, Plane, PlaneCaches, render_plane
 from seglib.serving.predictions import DIFFERENCE, asked_thresholds, comparable, decided_layer
-from seglib.tasks.written import PROBABILITIES, UNCERTAINTY, Result, Unfinished, decoded, write_result
+from seglib.tasks.written import Result, Unfinished, decoded, write_result
 from seglib.workspace import Workspace, open_workspace
 
 SHAPE, VOXEL_NM = (6, 20, 30), (40.0, 8.0, 8.0)

@@ -36,8 +36,10 @@ from seglib.data.targets import learn
 from seglib.data.volumes import TRUTH, open_labels, open_volume
 from seglib.errors import CheckpointError, ConfigError, SeglibError
 from seglib.events import Ended, Measured, Note, Progress, Started
+from seglib.export.sources import PREDICTION
 from seglib.inference.cleanup import cleaned
-from seglib.inference.predict import decide, foreground_probabilities, predict_slabs
+from seglib.inference.deciding import decide
+from seglib.inference.predict import foreground_probabilities, predict_slabs
 from seglib.ingest import ImportRequest, Item, import_dataset
 from seglib.jobs.foreground import run_in_foreground
 from seglib.jobs.submit import submit_cleaning, submit_prediction, submit_training
@@ -46,7 +48,6 @@ from seglib.store import Store
 from seglib.store.datasets import get_dataset
 from seglib.store.runs import checkpoints, claim, create_run, end_run, get_run, set_checkpoint
 from seglib.tasks import run_task
-from seglib.tasks.labelling import PREDICTION_LAYER
 from seglib.tasks.measuring import Comparison
 from seglib.tasks.trained import TrainedModel, load_model
 from seglib.tasks.written import Unfinished, decoded, encoded, layer_group
@@ -82,7 +83,7 @@ def prediction(store: Store, run: int, volume: int, **changes):
 
 
 def predicted(workspace, run):
-    return open_labels(workspace.prediction(run.id) / "labels.zarr", PREDICTION_LAYER)
+    return open_labels(workspace.prediction(run.id) / "labels.zarr", PREDICTION)
 
 
 def nothing_left(workspace) -> bool:

@@ -42,7 +42,8 @@ from seglib.events import (
     ValidationDone,
     ValidationProgress,
 )
-from seglib.inference.predict import Predictor, decide, predict_slabs
+from seglib.inference.deciding import decide
+from seglib.inference.predict import Predictor, predict_slabs
 from seglib.metrics.overlap import count_overlap, dice
 from seglib.models import build_model, model_stride
 from seglib.training.loop import train

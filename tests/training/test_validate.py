@@ -8,7 +8,8 @@ from torch import nn
 from seglib.config import BCELossConfig, CrossEntropyLossConfig, DataConfig, PatchConfig, RunConfig, ValidationConfig
 from seglib.data.normalise import between
 from seglib.data.parts import TrainingPart
-from seglib.inference.predict import Predictor, decide, foreground_probabilities
+from seglib.inference.deciding import decide
+from seglib.inference.predict import Predictor, foreground_probabilities
 from seglib.losses import build_loss
 from seglib.metrics.overlap import Counts, count_overlap, dice
 from seglib.metrics.surfaces import hausdorff95, measure_surfaces
