@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from seglib.data.volumes import open_labels
 from seglib.store import Store
@@ -18,6 +18,12 @@ from seglib.workspace import Workspace
 pytestmark = pytest.mark.browser
 
 RUN_TIMEOUT_MS = 240_000
+
+
+def alone(found: Locator) -> Locator:
+    """The same element once it is the only one: while a page is drawn anew the old one may still stand beside it."""
+    expect(found).to_have_count(1)
+    return found
 
 
 def test_an_empty_workspace_greets_and_the_demo_trains_and_predicts(server, page: Page):
@@ -199,7 +205,7 @@ def test_what_would_be_imported_is_shown_and_corrected_first(server, page: Page,
     axes.fill("TYX")
     axes.press("Enter")
     expect(page.get_by_test_id("stAlert").filter(has_text="30 time points")).to_be_visible()
-    expect(page.get_by_role("button", name="Import", exact=True)).to_be_disabled()
+    expect(alone(page.get_by_role("button", name="Import", exact=True))).to_be_disabled()
     axes.fill("YXZ")
     axes.press("Enter")
     expect(future_cell(page, "4 × 30 × 40")).to_be_attached()
@@ -223,7 +229,7 @@ def test_an_import_can_be_cancelled_and_leaves_nothing(server, page: Page, tmp_p
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_test_id("stAlert").filter(has_text="nothing was kept")).to_be_visible()
     # What was chosen is still there: it can be imported after all, or other files be chosen.
-    expect(page.get_by_role("button", name="Import", exact=True)).to_be_enabled()
+    expect(alone(page.get_by_role("button", name="Import", exact=True))).to_be_enabled()
     page.get_by_role("button", name="Other files").click()
     expect(page.get_by_role("button", name="Check the files")).to_be_visible()
     after = sorted((server.workspace / "volumes").iterdir()), sorted((server.workspace / "scratch").iterdir())
@@ -247,8 +253,7 @@ def test_labels_are_read_anew_without_importing_again(server, page: Page, tmp_pa
     page.get_by_role("combobox", name="Borders as a class").click()
     page.get_by_text("Around every object").click()
     page.get_by_role("button", name="Save").click()
-    # While the page is drawn anew the old button may still stand beside the new one.
-    expect(page.get_by_role("button", name="Save").first).to_be_disabled()
+    expect(alone(page.get_by_role("button", name="Save"))).to_be_disabled()
     page.get_by_text("Show what is learned").click()
     expect(page.get_by_role("button", name="border", exact=True)).to_be_visible()
     page.get_by_role("button", name="Train on this").click()
@@ -280,7 +285,7 @@ def test_bad_files_are_refused_with_a_sentence_and_leave_nothing(server, page: P
         page.get_by_role("button", name="Check the files").click()
         expect(page.get_by_test_id("stAlert").filter(has_text=said)).to_be_visible()
         if path in (folder, text):  # what is wrong is shown beside what would be imported
-            expect(page.get_by_role("button", name="Import", exact=True)).to_be_disabled()
+            expect(alone(page.get_by_role("button", name="Import", exact=True))).to_be_disabled()
             page.get_by_role("button", name="Other files").click()
         expect(box).to_have_value(str(path))  # nothing has to be typed again
     assert len(list((server.workspace / "volumes").iterdir())) == volumes
